@@ -1,0 +1,123 @@
+// Runs an accelerator on the CPU from plain arrays, through its AXI ports. C++17; included by one csim.cpp.
+//
+//     extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
+//         return bitwright::csim::run<Inputs<Image>, Outputs<Logits>>(lenet5, inputs, outputs, frames);
+//     }
+//
+// inputs[i] and outputs[i] hold the frames of port i one after the other, in stream order (channels last). The result
+// is 0, or 1 and bitwright_error() says why: a value outside its format, a stream that ran dry or was not drained, a
+// last beat without TLAST.
+#ifndef BITWRIGHT_CSIM_HPP
+#define BITWRIGHT_CSIM_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "bitwright/stream.hpp"
+
+namespace bitwright::csim {
+
+template <class... Ports>
+struct Inputs {};
+
+template <class... Ports>
+struct Outputs {};
+
+inline std::string& error() {
+    static thread_local std::string text;
+    return text;
+}
+
+template <class P>
+using Axis = hls::stream<Beat<typename P::Format>>;
+
+template <class P>
+void send(const std::int64_t* values, Axis<P>& port) {
+    using F = typename P::Format;
+    for (int i = 0; i < P::elements; ++i) {
+        if (values[i] < F::min || values[i] > F::max) {
+            throw std::runtime_error("input value " + std::to_string(values[i]) + " is outside its format, " +
+                                     std::to_string(F::min) + " to " + std::to_string(F::max));
+        }
+        Beat<F> beat{};
+        beat.data = static_cast<UInt<container_bits(F::bits)>>(values[i]);
+        beat.last = i == P::elements - 1;
+        port.write(beat);
+    }
+}
+
+template <class P>
+void receive(Axis<P>& port, std::int64_t* values) {
+    using F = typename P::Format;
+    constexpr int bytes = container_bits(F::bits) / 8;
+    for (int i = 0; i < P::elements; ++i) {
+        const Beat<F> beat = port.read();
+        if ((beat.last != 0) != (i == P::elements - 1)) throw std::runtime_error("TLAST is not on the last beat");
+        if (beat.keep != (1 << bytes) - 1) throw std::runtime_error("TKEEP is not all ones");
+        values[i] = static_cast<std::int64_t>(static_cast<typename F::Type>(beat.data));
+    }
+    if (!port.empty()) throw std::runtime_error("more beats came out than a frame has");
+}
+
+template <class Top, class... In, class... Out, std::size_t... I, std::size_t... O>
+void frame(Top& top, Inputs<In...>, Outputs<Out...>, std::index_sequence<I...>, std::index_sequence<O...>,
+           const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t n) {
+    std::tuple<Axis<In>...> in;
+    std::tuple<Axis<Out>...> out;
+    (send<In>(inputs[I] + n * In::elements, std::get<I>(in)), ...);
+    top(std::get<I>(in)..., std::get<O>(out)...);
+    (receive<Out>(std::get<O>(out), outputs[O] + n * Out::elements), ...);
+}
+
+template <class... In, class... Out, class Top>
+int run_ports(Inputs<In...> in, Outputs<Out...> out, Top& top, const std::int64_t* const* inputs,
+              std::int64_t* const* outputs, std::int64_t frames) {
+    error().clear();
+    for (std::int64_t n = 0; n < frames && error().empty(); ++n) {
+        hls::stream_complaint().clear();
+        try {
+            frame(top, in, out, std::index_sequence_for<In...>(), std::index_sequence_for<Out...>(), inputs, outputs, n);
+            error() = hls::stream_complaint();
+        } catch (const std::exception& problem) {
+            error() = problem.what();
+        }
+        if (!error().empty()) error() = "frame " + std::to_string(n) + ": " + error();
+    }
+    return error().empty() ? 0 : 1;
+}
+
+template <class In, class Out, class Top>
+int run(Top& top, const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
+    return run_ports(In(), Out(), top, inputs, outputs, frames);
+}
+
+}  // namespace bitwright::csim
+
+extern "C" {
+
+const char* bitwright_error() { return bitwright::csim::error().c_str(); }
+
+// The trace of all frames since it was last cleared; without BITWRIGHT_TRACE it has no streams.
+#ifdef BITWRIGHT_TRACE
+int bitwright_trace_streams() { return static_cast<int>(bitwright::trace::records().size()); }
+const char* bitwright_trace_name(int i) { return bitwright::trace::records()[i].name.c_str(); }
+std::int64_t bitwright_trace_size(int i) { return static_cast<std::int64_t>(bitwright::trace::records()[i].values.size()); }
+const std::int64_t* bitwright_trace_values(int i) { return bitwright::trace::records()[i].values.data(); }
+std::int64_t bitwright_trace_saturated(int i) { return bitwright::trace::records()[i].saturated; }
+void bitwright_trace_clear() { bitwright::trace::records().clear(); }
+#else
+int bitwright_trace_streams() { return 0; }
+const char* bitwright_trace_name(int) { return ""; }
+std::int64_t bitwright_trace_size(int) { return 0; }
+const std::int64_t* bitwright_trace_values(int) { return nullptr; }
+std::int64_t bitwright_trace_saturated(int) { return 0; }
+void bitwright_trace_clear() {}
+#endif
+}
+
+#endif

@@ -1,0 +1,56 @@
+// The sum of N integers by a balanced tree of adders that grow by one bit a level: bits_for(N) levels deep.
+//
+// In native C simulation it is a plain loop, which g++ vectorises: exact addition gives the same bits in any order.
+#ifndef BITWRIGHT_ADDER_TREE_HPP
+#define BITWRIGHT_ADDER_TREE_HPP
+
+#include "bitwright/types.hpp"
+
+namespace bitwright {
+
+#ifdef BITWRIGHT_AP_TYPES
+
+// Adds neighbours in pairs and hands half as many numbers to the next level.
+template <int N, int W>
+struct AdderTree {
+    static Int<W + bits_for(N)> sum(const Int<W> (&x)[N]) {
+#pragma HLS INLINE
+        Int<W + 1> pairs[(N + 1) / 2];
+#pragma HLS ARRAY_PARTITION variable=pairs complete dim=0
+        for (int n = 0; n < N / 2; ++n) {
+#pragma HLS UNROLL
+            pairs[n] = x[2 * n] + x[2 * n + 1];
+        }
+        if (N % 2 == 1) pairs[N / 2] = x[N - 1];
+        return AdderTree<(N + 1) / 2, W + 1>::sum(pairs);
+    }
+};
+
+template <int W>
+struct AdderTree<1, W> {
+    static Int<W> sum(const Int<W> (&x)[1]) {
+#pragma HLS INLINE
+        return x[0];
+    }
+};
+
+template <class Sum, int W, int N>
+Sum add_all(const Int<W> (&x)[N]) {
+#pragma HLS INLINE
+    return Sum(AdderTree<N, W>::sum(x));
+}
+
+#else
+
+template <class Sum, int W, class T, int N>
+Sum add_all(const T (&x)[N]) {
+    Sum sum = 0;
+    for (int n = 0; n < N; ++n) sum = static_cast<Sum>(sum + x[n]);
+    return sum;
+}
+
+#endif
+
+}  // namespace bitwright
+
+#endif

@@ -1,0 +1,53 @@
+// The layers of a network, as the generated top function calls them; each is a stage of its dataflow.
+//
+//     nn::read_axis<P>(axis, out)                               axis.hpp
+//     nn::conv2d<L>(in, out, weights, bias, shift)              a window and a matrix-vector product
+//     nn::dense<L>(in, out, weights, bias, shift)               a matrix-vector product over whole tokens
+//     nn::maxpool2d<L>(in, out)                                 maxpool.hpp
+//     nn::write_axis<P>(in, axis)                               axis.hpp
+//
+// dense also does the convolution whose kernel covers its whole input, and, with positions = rows * cols, the one
+// with a 1x1 kernel, stride 1 and no padding: neither needs line buffers or a window.
+//
+// The stages of a layer overlap: a frame takes as long as the slowest of all stages, and a little to fill.
+#ifndef BITWRIGHT_LAYERS_HPP
+#define BITWRIGHT_LAYERS_HPP
+
+#include "bitwright/axis.hpp"
+#include "bitwright/matvec.hpp"
+#include "bitwright/maxpool.hpp"
+#include "bitwright/regroup.hpp"
+#include "bitwright/window.hpp"
+
+namespace bitwright {
+namespace nn {
+
+// L defines what window.hpp and matvec.hpp ask for.
+template <class L>
+void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
+            const typename L::Weight::Type weights[Fold<L>::folds][L::pe][L::simd],
+            const Int<L::acc_bits> bias[Fold<L>::groups][L::pe], const Int<8> shift[Fold<L>::groups][L::pe]) {
+#pragma HLS DATAFLOW
+    hls::stream<Vec<typename L::In, L::simd>> windows("windows");
+#pragma HLS STREAM variable=windows depth=2
+    window2d<L>(in, windows);
+    matvec<L>(windows, out, weights, bias, shift);
+}
+
+// L defines what matvec.hpp asks for, and lanes (of an input token). Inputs are ordered as they arrive, channels
+// last: the compiler orders the columns of the matrix to match.
+template <class L>
+void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
+           const typename L::Weight::Type weights[Fold<L>::folds][L::pe][L::simd],
+           const Int<L::acc_bits> bias[Fold<L>::groups][L::pe], const Int<8> shift[Fold<L>::groups][L::pe]) {
+#pragma HLS DATAFLOW
+    hls::stream<Vec<typename L::In, L::simd>> chunks("chunks");
+#pragma HLS STREAM variable=chunks depth=2
+    regroup<typename L::In, L::lanes, L::simd, L::positions * L::inputs>(in, chunks);
+    matvec<L>(chunks, out, weights, bias, shift);
+}
+
+}  // namespace nn
+}  // namespace bitwright
+
+#endif

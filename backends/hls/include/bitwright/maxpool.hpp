@@ -1,0 +1,86 @@
+// Max pooling: any kernel, stride and padding, overlapping or not.
+//
+// It runs on the narrow numbers behind a layer's rounding. Rounding and saturation are monotone, so the largest
+// rounded number is the rounded largest number: the bits are those of pooling first.
+//
+// A layer L defines   what scan.hpp asks for, and Format (of input and output).
+// Cycles: one for every group of channels of the padded image, Pool<L>::trips.
+// Memory: one RAM of Scan<L>::places words of (kernel_rows - 1) * lanes elements, and (kernel_cols - 1) * channels +
+// lanes elements of shift registers.
+#ifndef BITWRIGHT_MAXPOOL_HPP
+#define BITWRIGHT_MAXPOOL_HPP
+
+#include "bitwright/scan.hpp"
+#include "bitwright/stream.hpp"
+
+namespace bitwright {
+
+template <class L>
+struct Pool {
+    static constexpr int trips = Scan<L>::steps;
+    static constexpr int taps = (L::kernel_cols - 1) * Scan<L>::groups + 1;
+
+    static_assert(L::pad_top < L::kernel_rows && L::pad_bottom < L::kernel_rows, "every window holds a pixel");
+    static_assert(L::pad_left < L::kernel_cols && L::pad_right < L::kernel_cols, "every window holds a pixel");
+};
+
+namespace nn {
+
+template <class L>
+void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<Vec<typename L::Format, L::lanes>>& out) {
+    using T = typename L::Format::Type;
+    constexpr int held = Scan<L>::held, taps = Pool<L>::taps;
+    BITWRIGHT_TRACE_STREAM(out);
+
+    T lines[Scan<L>::places][Scan<L>::buffers][L::lanes];
+#pragma HLS ARRAY_RESHAPE variable=lines complete dim=2
+#pragma HLS ARRAY_RESHAPE variable=lines complete dim=3
+#pragma HLS DEPENDENCE variable=lines inter false
+    T columns[taps][L::lanes];  // the largest of each column, of this pixel and of those to its left
+#pragma HLS ARRAY_PARTITION variable=columns complete dim=0
+    Scan<L> scan;
+
+    for (int i = 0; i < Pool<L>::trips; ++i) {
+#pragma HLS PIPELINE II=1
+        Vec<typename L::Format, L::lanes> pixel, largest;
+        BITWRIGHT_PACK(pixel);
+        BITWRIGHT_PACK(largest);
+        if (scan.inside()) {
+            pixel = in.read();
+        } else {
+            for (int n = 0; n < L::lanes; ++n) pixel[n] = static_cast<T>(L::Format::min);  // never wins
+        }
+
+        for (int x = 0; x + 1 < taps; ++x) {
+            for (int n = 0; n < L::lanes; ++n) columns[x][n] = columns[x + 1][n];
+        }
+        for (int n = 0; n < L::lanes; ++n) {
+            T column = pixel[n];
+            for (int y = 0; y < held; ++y) {
+                const T above = lines[scan.place][y][n];
+                column = above > column ? above : column;
+                if (y > 0) lines[scan.place][y - 1][n] = above;
+            }
+            if (held > 0) lines[scan.place][Scan<L>::buffers - 1][n] = pixel[n];
+            columns[taps - 1][n] = column;
+        }
+
+        if (scan.at_output()) {
+            for (int n = 0; n < L::lanes; ++n) {
+                T value = columns[0][n];
+                for (int x = 1; x < L::kernel_cols; ++x) {
+                    const T column = columns[x * Scan<L>::groups][n];
+                    value = column > value ? column : value;
+                }
+                largest[n] = value;
+            }
+            out.write(largest);
+        }
+        scan.next();
+    }
+}
+
+}  // namespace nn
+}  // namespace bitwright
+
+#endif

@@ -1,0 +1,34 @@
+// The pragmas that Vitis HLS and Vivado HLS 2020.1 spell differently, so that one source serves both.
+//
+// The Tcl defines BITWRIGHT_VIVADO_HLS for Vivado HLS. Every pragma on which the tools agree stands in the code
+// as a plain `#pragma HLS`. In C simulation all of these are empty.
+//
+// The synthesised headers keep to C++11, the newest language that Vivado HLS 2020.1 reads completely: no `if
+// constexpr`, no inline variables, no fold expressions, constexpr functions of a single return. C++17 is used only
+// in csim/csim.hpp.
+#ifndef BITWRIGHT_PRAGMAS_HPP
+#define BITWRIGHT_PRAGMAS_HPP
+
+#define BITWRIGHT_PRAGMA(text) _Pragma(#text)
+
+#if !defined(__SYNTHESIS__)
+
+#define BITWRIGHT_PACK(token) static_assert(true, "")
+#define BITWRIGHT_ROM(table, memory) static_cast<void>(table)
+
+#elif defined(BITWRIGHT_VIVADO_HLS)
+
+// A token travels as one word: Vivado HLS packs a struct where a variable of it is declared.
+#define BITWRIGHT_PACK(token) BITWRIGHT_PRAGMA(HLS DATA_PACK variable = token)
+// Where a table of constants lives; memory is BRAM or LUTRAM.
+#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS RESOURCE variable = table core = ROM_1P_##memory)
+
+#else
+
+// Vitis HLS packs the tokens of a stream by itself, bit by bit.
+#define BITWRIGHT_PACK(token) static_assert(true, "")
+#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS BIND_STORAGE variable = table type = rom_1p impl = memory)
+
+#endif
+
+#endif

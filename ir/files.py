@@ -1,0 +1,88 @@
+"""Graphs in files: .onnx, or .ir with the weights in an .npz of the same name beside it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.ir.errors import CompileError
+from bitwright.ir.graph import Graph
+from bitwright.ir.parse import parse
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.text import tensor_text, to_text
+from bitwright.ir.verify import verify
+
+
+def load(path: str | Path) -> Graph:
+    """The graph in an .onnx or .ir file (text without an .npz beside it gets made-up weights).
+
+    Raises CompileError if the file is not there or holds no graph.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CompileError(f"{path}: there is no such file")
+    if path.suffix == ".ir":
+        beside = path.with_suffix(".npz")
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError as error:
+            raise CompileError(f"{path}: not a text file") from error
+        graph = parse(text, np.load(beside) if beside.is_file() else None, str(path))
+    else:
+        from bitwright.ir.onnx.read import load_onnx
+
+        graph = load_onnx(path)
+    verify(graph, str(path))
+    return graph
+
+
+def save(graph: Graph, path: str | Path) -> None:
+    """Write a graph as .onnx, or as .ir and .npz. Raises CompileError for another suffix."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        from bitwright.ir.onnx.write import save_onnx
+
+        save_onnx(graph, path)
+    elif path.suffix == ".ir":
+        path.write_text(to_text(graph))
+        _save_arrays(store(graph), path.with_suffix(".npz"))
+    else:
+        raise CompileError(f"{path}: a graph is saved as .onnx or .ir")
+
+
+def store(graph: Graph) -> Mapping[str, Array]:
+    """The arrays that the text refers to by hash: weights by name, attributes by hash."""
+    return {name: _storable(tensor.data) for name, tensor in _tensors(graph) if not tensor_text(tensor).startswith("[")}
+
+
+def _save_arrays(arrays: Mapping[str, Array], path: Path) -> None:
+    """An uncompressed .npz; numpy's own function cannot take every name (`file` is its argument)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+
+
+def _tensors(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+    for inner in graph.walk():
+        for value in inner.values.values():
+            if value.tensor is not None:
+                yield value.name, value.tensor
+        for node in inner.nodes:
+            for attribute in node.attributes.values():
+                for item in attribute if isinstance(attribute, tuple) else (attribute,):
+                    if isinstance(item, Tensor):
+                        yield item.key, item
+
+
+def _storable(array: Array) -> Array:
+    """In a form that .npz holds: small element types as bytes, strings as JSON in bytes."""
+    if array.dtype.kind == "O":
+        return np.frombuffer(json.dumps([str(item) for item in array.reshape(-1)]).encode(), np.uint8)
+    if array.dtype.kind == "V" or array.dtype.name.startswith(("int2", "int4", "uint2", "uint4")):
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array

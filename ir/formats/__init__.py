@@ -1,0 +1,22 @@
+"""Number formats: what a number of so many bits can be. `parse("FIXED 15 -3").quantize(x)` is the nearest of them."""
+
+from bitwright.ir.formats.affine import Affine
+from bitwright.ir.formats.base import Format
+from bitwright.ir.formats.canonical import Canonical
+from bitwright.ir.formats.named import NAMED, binary, exp, fixed, float_format
+from bitwright.ir.formats.text import KINDS, parse, short, to_text
+
+__all__ = [
+    "KINDS",
+    "NAMED",
+    "Affine",
+    "Canonical",
+    "Format",
+    "binary",
+    "exp",
+    "fixed",
+    "float_format",
+    "parse",
+    "short",
+    "to_text",
+]

@@ -1,0 +1,316 @@
+"""ONNX ops -> the hardware set, with regular attributes: pads explicit, Gemm's alpha, beta and transposition folded.
+
+A rule takes a node and returns the attributes of the hardware op, or None where the case is not regular (a dynamic
+shape, say); the node then stays `onnx.<Op>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bitwright.ir import edit
+from bitwright.ir.graph import Attribute, Graph, Node, Value
+from bitwright.ir.ops import ShapeError, result_shape
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.types import F32, Shape, Type
+
+Rule = Callable[[Node], dict[str, Attribute] | None]
+INFINITY = float("inf")
+
+
+def lower(graph: Graph) -> None:
+    """Lower every node of the graph and its subgraphs that a rule takes and whose shape agrees with ONNX's."""
+    for inner in graph.walk():
+        for node in inner.nodes:
+            if node.op in RULES and _is_float(node):
+                op, rule = RULES[node.op]
+                _try(node, op, rule)
+    edit.erase_unread_weights(graph)
+
+
+def _try(node: Node, op: str, rule: Rule) -> None:
+    before = (node.op, dict(node.attributes), list(node.operands))
+    attributes = rule(node)
+    if attributes is None:
+        return
+    edit.set_op(node, op, attributes)
+    type = node.result.tensor_type
+    try:
+        shape = result_shape(node)
+    except ShapeError:
+        shape = None
+    if shape is None or not _agree(shape, type.shape):
+        edit.set_op(node, before[0], before[1])
+        edit.set_operands(node, before[2])
+        return
+    edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
+
+
+def _is_float(node: Node) -> bool:
+    """Whether the node has one float32 (or argmax's int64) result of float32 data of known rank."""
+    if len(node.results) != 1 or not node.operands or node.operands[0] is None:
+        return False
+    types = [node.operands[0].type, node.results[0].type]
+    if not all(isinstance(type, Type) for type in types):
+        return False
+    first = node.operands[0].tensor_type
+    return first.format == F32 and first.shape is not None
+
+
+def _agree(ours: Shape, theirs: Shape | None) -> bool:
+    if theirs is None:
+        return True
+    pairs = zip(ours, theirs, strict=False)
+    return len(ours) == len(theirs) and all(not (isinstance(a, int) and isinstance(b, int)) or a == b for a, b in pairs)
+
+
+def _merge(ours: Shape, theirs: Shape | None) -> Shape:
+    """Per dimension what is known: a number before a name before nothing."""
+    if theirs is None:
+        return ours
+    return tuple(
+        a if isinstance(a, int) or (b is None or (isinstance(b, str) and isinstance(a, str))) else b
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _opset(node: Node) -> int:
+    return node.graph.root().opsets.get("", 1)
+
+
+def _constant(node: Node, index: int) -> Array | None:
+    value = node.optional(index)
+    return value.tensor.data if value is not None and _is_weight(value) and value.tensor is not None else None
+
+
+def _is_weight(value: Value) -> bool:
+    return value.tensor is not None and value.producer is None
+
+
+def _shape(value: Value | None) -> Shape | None:
+    return value.type.shape if value is not None and isinstance(value.type, Type) else None
+
+
+def _ints(node: Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
+    value = node.attributes.get(name)
+    return tuple(int(v) for v in value if isinstance(v, int)) if isinstance(value, tuple) and value else tuple(default)
+
+
+def _int(node: Node, name: str, default: int) -> int:
+    value = node.attributes.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def _float(node: Node, name: str, default: float) -> float:
+    value = node.attributes.get(name, default)
+    return float(value) if isinstance(value, int | float) else default
+
+
+def _drop_defaults(attributes: dict[str, Attribute], **defaults: Attribute) -> dict[str, Attribute]:
+    return {key: value for key, value in attributes.items() if defaults.get(key) != value}
+
+
+def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute] | None:
+    """kernel, strides, pads and dilations of a two-dimensional window, auto_pad made explicit."""
+    shape = _shape(node.operands[0])
+    if shape is None or len(shape) != 4 or len(kernel) != 2:
+        return None
+    strides, dilations = _ints(node, "strides", (1, 1)), _ints(node, "dilations", (1, 1))
+    pads = _ints(node, "pads", (0, 0, 0, 0))
+    auto = node.attributes.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        befores, afters = [], []
+        for size, width, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
+            if not isinstance(size, int):
+                return None
+            total = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
+            small, large = total // 2, total - total // 2
+            befores.append(small if auto == "SAME_UPPER" else large)
+            afters.append(large if auto == "SAME_UPPER" else small)
+        pads = (*befores, *afters)
+    elif auto == "VALID":
+        pads = (0, 0, 0, 0)
+    if min(pads) < 0 or len(pads) != 4:
+        return None
+    window: dict[str, Attribute] = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    return _drop_defaults(window, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1))
+
+
+def _conv(node: Node) -> dict[str, Attribute] | None:
+    weights = _shape(node.operands[1])
+    if weights is None or len(weights) != 4:
+        return None
+    kernel = tuple(dim for dim in weights[2:] if isinstance(dim, int)) or _ints(node, "kernel_shape", ())
+    window = _window(node, kernel)
+    groups = _int(node, "group", 1)
+    return None if window is None else window | ({"groups": groups} if groups != 1 else {})
+
+
+def _gemm(node: Node) -> dict[str, Attribute] | None:
+    """alpha A B + beta C with constant B and C -> dense(A, alpha B^T, beta C)."""
+    x, w, b = _shape(node.operands[0]), node.operand(1), node.optional(2)
+    shape = _shape(w)
+    if x is None or len(x) != 2 or shape is None or len(shape) != 2 or _int(node, "transA", 0) or _opset(node) < 7:
+        return None
+    alpha, beta, transposed = _float(node, "alpha", 1.0), _float(node, "beta", 1.0), _int(node, "transB", 0)
+    if w.tensor is None or not _is_weight(w):
+        if alpha != 1.0 or not transposed or (b is not None and (beta != 1.0 or len(_shape(b) or ()) != 1)):
+            return None
+        return {}
+    rows = w.tensor.shape[0 if transposed else 1]
+    if b is not None:
+        data = _constant(node, 2)
+        if data is None or data.size not in (1, rows) or data.reshape(-1).shape != (data.shape or (1,))[-1:]:
+            return None
+        if beta != 1.0 or data.shape != (rows,):
+            bias = np.broadcast_to(np.float32(beta) * data.reshape(-1), (rows,)).astype(np.float32)
+            edit.set_operand(node, 2, _derived(node, b, Tensor(bias)))
+    if not transposed or alpha != 1.0:
+        tensor = w.tensor
+
+        def load() -> Array:
+            matrix = tensor.data if transposed else tensor.data.T
+            return np.ascontiguousarray(matrix if alpha == 1.0 else np.float32(alpha) * matrix)
+
+        folded = Tensor(load=load, dtype=tensor.dtype, shape=tensor.shape if transposed else tensor.shape[::-1])
+        edit.set_operand(node, 1, _derived(node, w, folded))
+    return {}
+
+
+def _derived(node: Node, weight: Value, tensor: Tensor) -> Value:
+    """A weight of the same name (with a number, if the old one has other readers) and other data."""
+    if len(weight.uses) == 1 and weight in node.graph.weights:
+        edit.set_tensor(weight, tensor)
+        return weight
+    return edit.add_weight(node.graph, edit.unique_name(node.graph, weight.name), tensor)
+
+
+def _maxpool(node: Node) -> dict[str, Attribute] | None:
+    window = _window(node, _ints(node, "kernel_shape", ()))
+    if window is None or _int(node, "storage_order", 0):
+        return None
+    return window | ({"ceil": 1} if _int(node, "ceil_mode", 0) else {})
+
+
+def _avgpool(node: Node) -> dict[str, Attribute] | None:
+    window = _window(node, _ints(node, "kernel_shape", ()))
+    if window is None or _int(node, "ceil_mode", 0):
+        return None
+    return window | ({"count_pads": 1} if _int(node, "count_include_pad", 0) and "pads" in window else {})
+
+
+def _batchnorm(node: Node) -> dict[str, Attribute] | None:
+    shape = _shape(node.operands[0]) or ()
+    if _opset(node) < 7 or _int(node, "training_mode", 0) or len(shape) < 2:
+        return None
+    if any(_shape(node.optional(i)) is None for i in range(1, 5)) or _int(node, "spatial", 1) != 1:
+        return None
+    return _drop_defaults({"epsilon": _float(node, "epsilon", 1e-5)}, epsilon=1e-5)
+
+
+def _clip(node: Node) -> dict[str, Attribute] | None:
+    bounds = {"min": _float(node, "min", -INFINITY), "max": _float(node, "max", INFINITY)}
+    if _opset(node) >= 11:
+        for index, name in ((1, "min"), (2, "max")):
+            if node.optional(index) is not None:
+                data = _constant(node, index)
+                if data is None or data.size != 1:
+                    return None
+                bounds[name] = float(data.reshape(-1)[0])
+        edit.set_operands(node, node.operands[:1])
+    elif _opset(node) < 6:
+        return None
+    return _drop_defaults(dict(bounds), min=-INFINITY, max=INFINITY)
+
+
+def _broadcasting(node: Node) -> dict[str, Attribute] | None:
+    second = node.optional(1)
+    known = second is not None and isinstance(second.type, Type) and second.type.format == F32
+    return {} if _opset(node) >= 7 and known else None
+
+
+def _concat(node: Node) -> dict[str, Attribute] | None:
+    return {"axis": _int(node, "axis", 1)} if _opset(node) >= 4 else None
+
+
+def _flatten(node: Node) -> dict[str, Attribute] | None:
+    return _drop_defaults({"axis": _int(node, "axis", 1)}, axis=1)
+
+
+def _reshape(node: Node) -> dict[str, Attribute] | None:
+    shape = _constant(node, 1)
+    if shape is None or _int(node, "allowzero", 0):
+        return None
+    edit.set_operands(node, node.operands[:1])
+    return {"shape": tuple(int(dim) for dim in shape)} if shape.size else None
+
+
+def _transpose(node: Node) -> dict[str, Attribute] | None:
+    rank = len(_shape(node.operands[0]) or ())
+    return {"perm": _ints(node, "perm", range(rank - 1, -1, -1))} if rank else None
+
+
+def _pad(node: Node) -> dict[str, Attribute] | None:
+    if node.attributes.get("mode", "constant") != "constant" or node.optional(3) is not None or _opset(node) < 2:
+        return None
+    if _opset(node) < 11:
+        attributes: dict[str, Attribute] = {"pads": _ints(node, "pads", ()), "value": _float(node, "value", 0.0)}
+    else:
+        pads, value = _constant(node, 1), _constant(node, 2)
+        if pads is None or (node.optional(2) is not None and value is None):
+            return None
+        number = 0.0 if value is None else float(value.reshape(-1)[0])
+        attributes = {"pads": tuple(int(pad) for pad in pads), "value": number}
+        edit.set_operands(node, node.operands[:1])
+    return _drop_defaults(attributes, value=0.0)
+
+
+def _softmax(node: Node) -> dict[str, Attribute] | None:
+    rank = len(_shape(node.operands[0]) or ())
+    axis = _int(node, "axis", -1 if _opset(node) >= 13 else 1)
+    if not rank or (_opset(node) < 13 and axis % rank != rank - 1):
+        return None
+    return _drop_defaults({"axis": -1 if axis % rank == rank - 1 else axis}, axis=-1)
+
+
+def _argmax(node: Node) -> dict[str, Attribute] | None:
+    found: dict[str, Attribute] = {
+        "axis": _int(node, "axis", 0),
+        "keepdims": _int(node, "keepdims", 1),
+        "last": _int(node, "select_last_index", 0),
+    }
+    return _drop_defaults(found, axis=0, keepdims=1, last=0)
+
+
+def _hardsigmoid(node: Node) -> dict[str, Attribute] | None:
+    found: dict[str, Attribute] = {"alpha": _float(node, "alpha", 0.2), "beta": _float(node, "beta", 0.5)}
+    return _drop_defaults(found, alpha=0.2, beta=0.5)
+
+
+def _plain(node: Node) -> dict[str, Attribute] | None:
+    return {}
+
+
+RULES: dict[str, tuple[str, Rule]] = {
+    "onnx.Add": ("add", _broadcasting),
+    "onnx.ArgMax": ("argmax", _argmax),
+    "onnx.AveragePool": ("avgpool2d", _avgpool),
+    "onnx.BatchNormalization": ("batchnorm", _batchnorm),
+    "onnx.Clip": ("clip", _clip),
+    "onnx.Concat": ("concat", _concat),
+    "onnx.Conv": ("conv2d", _conv),
+    "onnx.Flatten": ("flatten", _flatten),
+    "onnx.Gemm": ("dense", _gemm),
+    "onnx.GlobalAveragePool": ("globalavgpool", _plain),
+    "onnx.HardSigmoid": ("hardsigmoid", _hardsigmoid),
+    "onnx.HardSwish": ("hardswish", _plain),
+    "onnx.MaxPool": ("maxpool2d", _maxpool),
+    "onnx.Mul": ("mul", _broadcasting),
+    "onnx.Pad": ("pad", _pad),
+    "onnx.Relu": ("relu", _plain),
+    "onnx.Reshape": ("reshape", _reshape),
+    "onnx.Softmax": ("softmax", _softmax),
+    "onnx.Transpose": ("transpose", _transpose),
+}

@@ -1,0 +1,189 @@
+"""Graph -> ONNX. Chosen formats do not change the model: they are kept as metadata, `bitwright.format.<value>`.
+
+Weights of more than `LIMIT` bytes in all go to a file beside, because a protobuf message ends at 2 GB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from bitwright.ir.formats import to_text
+from bitwright.ir.graph import Attribute, EmptyList, Graph, Node, Value
+from bitwright.ir.onnx.dtypes import write_type
+from bitwright.ir.onnx.emit import Emitter
+from bitwright.ir.onnx.read import FORMAT_KEY
+from bitwright.ir.onnx.tensors import refer_tensor, write_tensor
+from bitwright.ir.ops import OPS
+from bitwright.ir.tensor import Tensor
+from bitwright.ir.types import Type
+
+LIMIT = 1_800_000_000
+ALIGNMENT = 4096
+DEFAULT_OPSET = 17
+EMPTY_LISTS = {"ints": AttributeProto.INTS, "floats": AttributeProto.FLOATS, "strings": AttributeProto.STRINGS}
+
+
+def save_onnx(graph: Graph, path: Path) -> None:
+    """Write the .onnx file, with `<file>.data` beside it if the weights are too large for one message."""
+    sizes = [w.tensor.size * w.tensor.dtype.itemsize for w in graph.weights if w.tensor is not None]
+    if sum(sizes) <= LIMIT:
+        path.write_bytes(to_model(graph).SerializeToString())
+        return
+    location = path.name + ".data"
+    with open(path.with_name(location), "wb") as file:
+
+        def outside(tensor: Tensor, name: str) -> TensorProto:
+            if tensor.size * tensor.dtype.itemsize < ALIGNMENT or tensor.dtype.kind == "O":
+                return write_tensor(tensor, name)
+            file.write(b"\0" * (-file.tell() % ALIGNMENT))
+            offset = file.tell()
+            np.ascontiguousarray(tensor.data).tofile(file)
+            return refer_tensor(tensor, name, location, offset)
+
+        model = to_model(graph, outside)
+        file.flush()
+        os.fsync(file.fileno())
+    path.write_bytes(model.SerializeToString())
+
+
+def to_model(graph: Graph, weight: Callable[[Tensor, str], TensorProto] = write_tensor) -> ModelProto:
+    """The ModelProto; `weight` writes one weight's data (inside the message by default)."""
+    opsets = dict(graph.opsets)
+    if "" not in opsets and any(node.op in OPS for inner in graph.walk() for node in inner.nodes):
+        opsets[""] = DEFAULT_OPSET
+    names = _names(graph)
+    writer = _Writer(names, opsets.get("", DEFAULT_OPSET), weight)
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    version = max(4, helper.find_min_ir_version_for(imports, ignore_unknown=True))
+    model = helper.make_model(writer.graph(graph), opset_imports=imports, ir_version=version, producer_name="bitwright")
+    formats = {
+        FORMAT_KEY + name: to_text(value.type.number)
+        for name, value in graph.values.items()
+        if isinstance(value.type, Type) and value.type.number is not None
+    }
+    helper.set_model_props(model, graph.metadata | formats)
+    return model
+
+
+class _Writer:
+    """Writes graphs with the given names of values (by identity)."""
+
+    def __init__(self, names: dict[int, str], opset: int, weight: Callable[[Tensor, str], TensorProto]) -> None:
+        self.names = names
+        self.used = set(names.values())
+        self.opset = opset
+        self.weight = weight
+
+    def graph(self, graph: Graph) -> GraphProto:
+        proto = GraphProto(name=graph.name)
+        emitter = Emitter(self.opset, self.fresh)
+        for value in graph.inputs:
+            proto.input.append(self.info(value, self.names[id(value)]))
+            if value.tensor is not None:
+                proto.initializer.append(self.weight(value.tensor, self.names[id(value)]))
+        for value in graph.weights:
+            assert value.tensor is not None
+            proto.initializer.append(self.weight(value.tensor, self.names[id(value)]))
+        for node in graph.nodes:
+            self.node(node, emitter)
+        for output in graph.outputs:
+            if self.names[id(output.value)] != output.name:
+                emitter.add("Identity", [self.names[id(output.value)]], output.name)
+            proto.output.append(self.info(output.value, output.name))
+        proto.node.extend(emitter.nodes)
+        proto.initializer.extend(emitter.constants)
+        shown = {output.name for output in proto.output}
+        for node in graph.nodes:
+            for result in node.results:
+                name = self.names[id(result)]
+                if name not in shown and isinstance(result.type, Type):
+                    proto.value_info.append(self.info(result, name))
+        return proto
+
+    def node(self, node: Node, emitter: Emitter) -> None:
+        inputs = ["" if value is None else self.names[id(value)] for value in node.operands]
+        if node.op in OPS:
+            while inputs and not inputs[-1]:
+                inputs.pop()
+            emitter.emit(node, inputs, self.names[id(node.result)])
+            return
+        name = node.op.removeprefix("onnx.")
+        domain, _, op = name.rpartition("::")
+        outputs = [self.names[id(result)] if self.is_shown(node, i) else "" for i, result in enumerate(node.results)]
+        proto = NodeProto(op_type=op, domain=domain, name=node.name, input=inputs, output=outputs)
+        for key, value in node.attributes.items():
+            proto.attribute.append(self.attribute(key, value))
+        emitter.nodes.append(proto)
+
+    def is_shown(self, node: Node, index: int) -> bool:
+        """Whether a result is named in ONNX: an optional one that nobody reads is left out."""
+        result = node.results[index]
+        if result.uses or any(o.value is result for g in node.graph.walk() for o in g.outputs):
+            return True
+        domain, _, op = node.op.removeprefix("onnx.").rpartition("::")
+        try:
+            schema = onnx.defs.get_schema(op, self.opset, domain)
+        except onnx.defs.SchemaError:
+            return True
+        options = schema.outputs[min(index, len(schema.outputs) - 1)].option
+        return options != onnx.defs.OpSchema.FormalParameterOption.Optional
+
+    def attribute(self, name: str, value: Attribute) -> AttributeProto:
+        if isinstance(value, EmptyList):
+            return AttributeProto(name=name, type=EMPTY_LISTS[value.kind])
+        items = value if isinstance(value, tuple) else (value,)
+        converted = [self.item(item) for item in items]
+        return helper.make_attribute(name, converted if isinstance(value, tuple) else converted[0])
+
+    def item(self, item: object) -> object:
+        if isinstance(item, Graph):
+            return self.graph(item)
+        if isinstance(item, Tensor):
+            return write_tensor(item, "")
+        if isinstance(item, int | float | str | bytes):
+            return item
+        return write_type(item)  # type: ignore[arg-type]
+
+    def info(self, value: Value, name: str) -> onnx.ValueInfoProto:
+        proto = onnx.ValueInfoProto(name=name)
+        type = write_type(value.type)
+        if type is not None:
+            proto.type.CopyFrom(type)
+        return proto
+
+    def fresh(self, near: str) -> str:
+        name, number = near, 1
+        while name in self.used:
+            name, number = f"{near}.{number}", number + 1
+        self.used.add(name)
+        return name
+
+
+def _names(graph: Graph) -> dict[int, str]:
+    """The ONNX name of every value: the outside's for inputs and outputs, ours for the rest unless it is taken."""
+    names: dict[int, str] = {}
+    for inner in graph.walk():
+        for value in inner.inputs:
+            names[id(value)] = inner.input_name(value)
+    for inner in graph.walk():
+        for output in inner.outputs:
+            own = output.value.producer is not None and output.value.producer.graph is inner
+            if own and output.name not in names.values():
+                names.setdefault(id(output.value), output.name)
+    taken = set(names.values()) | {output.name for inner in graph.walk() for output in inner.outputs}
+    for inner in graph.walk():
+        for value in inner.values.values():
+            if id(value) in names:
+                continue
+            name, number = value.name, 1
+            while name in taken:
+                name, number = f"{value.name}.{number}", number + 1
+            names[id(value)] = name
+            taken.add(name)
+    return names

@@ -1,0 +1,1 @@
+"""pytest plug-in (assert_same_graph and golden graphs)."""

@@ -28,7 +28,7 @@ from onnx import helper, numpy_helper
 from torch import nn  # type: ignore[import-not-found, unused-ignore]
 from torch.nn import functional  # type: ignore[import-not-found, unused-ignore]
 
-BATCH = 128
+BATCH = 64
 PEAK_RATE = 0.05
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-3

@@ -93,9 +93,7 @@ def _read(path: Path) -> Board:
         if key not in _KEYS:
             close = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise CompileError(
-                f"{path}: unknown key {key!r}", help=f"{hint}a board has the keys {', '.join(_KEYS)}"
-            )
+            raise CompileError(f"{path}: unknown key {key!r}", help=f"{hint}a board has the keys {', '.join(_KEYS)}")
     for key, field in _KEYS.items():
         if field.default is dataclasses.MISSING and key not in entries:
             raise CompileError(f"{path}: the key {key!r} is missing", help=f"add {_example(key)}")

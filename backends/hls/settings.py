@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +42,6 @@ class Port:
     def stream_bits(self) -> int:
         """The width of the stream, TDATA: what `in_bits` and `out_bits` are."""
         return self.container_bits if self.beat_bits is None else self.beat_bits
-
-    @property
-    def beats(self) -> int:
-        """How many beats a frame has; TLAST comes with the last."""
-        return math.ceil(math.prod(self.shape) / (self.beat_elements or 1))
 
     def entry(self) -> dict[str, Any]:
         """What network.json says of this port."""
@@ -137,7 +131,7 @@ def settings_tcl(
 
 def _word(text: str) -> str:
     """`text` as one Tcl word, taken literally."""
-    if text and not set(text) & set(" \t\n\r\"$;[]{}\\#"):
+    if text and not set(text) & set(' \t\n\r"$;[]{}\\#'):
         return text
     if set(text) & set("{}\\"):
         return '"' + "".join(f"\\{c}" if c in '"$[]{}\\' else c for c in text) + '"'

@@ -34,10 +34,14 @@ class Affine:
             raise CompileError(f"AFFINE has 1 to 32 bits, not {self.n}")
         if isinstance(self.scale, tuple) != (self.axis is not None):
             raise CompileError("AFFINE: a scale a channel needs an axis, and an axis a scale a channel")
+        if self.scale == ():
+            raise CompileError("AFFINE: no channels")
         if isinstance(self.zero, tuple) and len(self.zero) != self.channels:
             raise CompileError(f"AFFINE: {len(self.zero)} zero points for {self.channels or 1} scales")
         if not all(s > 0 and math.isfinite(s) for s in self.scales.flat):
             raise CompileError("AFFINE: a scale must be positive and finite")
+        if not np.isfinite(self.zeros).all():
+            raise CompileError("AFFINE: a zero point must be finite")
 
     @property
     def width(self) -> int:
@@ -82,14 +86,15 @@ class Affine:
     def quantize(self, x: Array, name: str = "tensor") -> Array:
         x = np.asarray(x)
         q, scale, zero = self._codes(x, name)
-        return ((q - zero) * scale).astype(x.dtype if x.dtype == np.float32 else np.float64, copy=False)
+        return np.asarray((q - zero) * scale, x.dtype if x.dtype == np.float32 else np.float64)
 
     def encode(self, x: Array) -> NDArray[np.uint64]:
         q = self._codes(np.asarray(x), "tensor")[0].astype(np.int64)
-        return (q & ((1 << self.n) - 1)).astype(np.uint64)
+        return np.asarray(q & ((1 << self.n) - 1), np.uint64)
 
     def decode(self, codes: Array) -> NDArray[np.float64]:
         q = np.asarray(codes).astype(np.int64)
+        check_channels(self, q, "codes")
         if self.signed:
             q = q - ((q >> (self.n - 1)) << self.n)
         zero = along(self.axis, q.ndim, self.zeros)
@@ -103,9 +108,11 @@ class Affine:
     def _codes(self, x: Array, name: str) -> tuple[Array, Array, Array]:
         check_finite(x, name)
         check_channels(self, x, name)
-        dtype = np.float32 if x.dtype == np.float32 and self.n <= 23 else np.float64
+        single = self.n <= 23 and self.scales.min() > 2.0**-126 and self.scales.max() < 2.0**103  # n bits of it fit
+        dtype = np.float32 if x.dtype == np.float32 and single else np.float64
         scale = along(self.axis, x.ndim, self.scales).astype(dtype)
         zero = along(self.axis, x.ndim, self.zeros)
         whole = np.floor(zero)
-        q = np.rint(x / scale + (zero - whole).astype(dtype)) + whole.astype(dtype)
+        with np.errstate(over="ignore"):  # what overflows, saturates
+            q = np.rint(x / scale + (zero - whole).astype(dtype)) + whole.astype(dtype)
         return np.clip(q, self.low, self.high), scale, zero.astype(dtype)

@@ -32,7 +32,7 @@ class Canonical:
     """<n_s, n_e, n_f, B>: sign bits (0 or 1), exponent bits, fraction bits and bias.
 
     `bias` is one integer, or a tuple with one a channel of `axis`. Raises CompileError if the record is no format,
-    or if its values do not all fit in a float64.
+    or if its values are not all normal numbers of a float64.
     """
 
     n_s: int
@@ -48,7 +48,7 @@ class Canonical:
             raise CompileError(f"{self}: a bias a channel needs an axis, and an axis a bias a channel")
         if isinstance(self.bias, tuple) and not self.bias:
             raise CompileError(f"{self}: no channels")
-        if self.n_e > 11 or self.n_f > 52 or self._max_exponent > 1023 or self._min_exponent < -1074:
+        if self.n_e > 10 or self.n_f > 52 or self._max_exponent > 1023 or self._min_exponent < -1022:
             raise CompileError(f"{self}: its values do not all fit in a 64-bit float")
 
     @property
@@ -109,18 +109,19 @@ class Canonical:
     def covering(self, magnitude: float | Array, axis: int | None = None) -> Canonical:
         """The same widths with the largest bias (the finest step) that still represents `magnitude`.
 
-        `magnitude` (>= 0) is a float, or an array [channels] together with `axis`. BIN takes the nearest power of two.
+        `magnitude` (>= 0) is a float, or an array [channels] together with `axis`; 0 takes bias 0. BIN takes the power
+        of two that is nearest in proportion.
         """
         target = np.asarray(magnitude, np.float64)
-        largest = np.asarray(self.at(0).max, np.float64)
+        positive = np.where(target > 0, target, 1.0)
         if self.n_e == self.n_f == 0:
-            exponent = np.where(target > 0, np.round(np.log2(np.where(target > 0, target, 1.0))), 0)
+            exponent = np.round(np.log2(positive))
         else:
-            _, exponent = np.frexp(np.where(target > 0, target, 1.0) / largest)
-            exponent = exponent - (np.ldexp(largest, exponent - 1) >= target)  # the least one that covers
-            exponent = exponent + (np.ldexp(largest, exponent) < target)
-            exponent = np.where(target > 0, exponent, 0)
-        biases = np.clip(-exponent.astype(np.int64), -900, 900)
+            (ours, largest), (theirs, wanted) = np.frexp(self.at(0).max), np.frexp(positive)
+            exponent = wanted - largest + (ours < theirs)
+        exponent = np.where(target > 0, exponent, 0).astype(np.int64)
+        least = (1 << self.n_e) - 1 - 1023 if self.n_e else -1023
+        biases = np.clip(-exponent, least, 1023 - self.n_f)
         return self.at(int(biases) if axis is None else tuple(int(b) for b in biases), axis)
 
     def quantize(self, x: Array, name: str = "tensor") -> Array:
@@ -132,9 +133,8 @@ class Canonical:
         if self.n_e == self.n_f == 0:
             size = np.ldexp(work.dtype.type(1), -biases)
             return np.asarray(np.where(work >= 0, size, -size), work.dtype)
-        if self.n_e == 0:
-            return self._quantize_fixed(work, biases)
-        return self._quantize_floating(work, biases)
+        with np.errstate(over="ignore"):  # what overflows, saturates
+            return self._quantize_fixed(work, biases) if self.n_e == 0 else self._quantize_floating(work, biases)
 
     def integers(self, x: Array, name: str = "tensor") -> NDArray[np.int64]:
         """`quantize(x) / step` as int64: what the hardware computes with. FIXED and BIN only."""
@@ -147,7 +147,7 @@ class Canonical:
         value = self.quantize(np.asarray(x)).astype(np.float64)
         sign = np.signbit(value).astype(np.uint64)
         if self.n_e == self.n_f == 0:
-            return sign
+            return np.asarray(sign)
         steps = -along(self.axis, value.ndim, self.step_exponents)
         magnitude = np.abs(value)
         if self.n_e == 0:
@@ -157,13 +157,13 @@ class Canonical:
             exponent = np.where(magnitude == 0, 0, np.maximum(exponent, 0))
             # E = 0 and E = 1 share their quantum; above, the fraction field counts on from the leading one
             field = np.ldexp(magnitude, steps - np.maximum(exponent - 1, 0)).astype(np.uint64)
-            leading = np.uint64(1 << self.n_f)
-            code = np.where(exponent > 0, field - leading, field)
+            code = field - np.where(exponent > 0, np.uint64(1 << self.n_f), np.uint64(0))
             code |= exponent.astype(np.uint64) << np.uint64(self.n_f)
-        return (sign << np.uint64(self.width - 1)) | code if self.n_s else code
+        return np.asarray((sign << np.uint64(self.width - 1)) | code if self.n_s else code)
 
     def decode(self, codes: Array) -> NDArray[np.float64]:
         codes = np.asarray(codes).astype(np.uint64)
+        check_channels(self, codes, "codes")
         if codes.size and int(codes.max()) >> self.width:
             raise CompileError(f"{int(codes.max()):#x} is not a {self.width}-bit pattern of {self}")
         sign = (codes >> np.uint64(self.width - 1)) & np.uint64(1) if self.n_s else np.zeros_like(codes)
@@ -207,21 +207,25 @@ class Canonical:
     def _carrier(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """float32 for float32 data whose quantised values are exact in float32 (normal numbers), else float64."""
         fits = self.n_f <= 23 and self._min_exponent > -126 and self._max_exponent <= 126
-        is_single = self.n_e == 8 and self.n_f == 23 and self.bias == 127
-        return np.dtype(np.float32 if dtype == np.float32 and (fits or is_single) else np.float64)
+        return np.dtype(np.float32 if dtype == np.float32 and (fits or self._is_single) else np.float64)
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether every float32 is one of its values."""
+        return (self.n_s, self.n_e, self.n_f, self.bias) == (1, 8, 23, 127)
 
     def _quantize_fixed(self, x: Array, biases: Array) -> Array:
         one = x.dtype.type(1)
         exponent = 1 - self.n_f - biases
         high = x.dtype.type(self.max_code)
-        steps = x * np.ldexp(one, -exponent)
+        steps = np.asarray(x * np.ldexp(one, -exponent))
         np.rint(steps, out=steps)
         np.clip(steps, -high if self.n_s else 0 * high, high, out=steps)
         steps *= np.ldexp(one, exponent)
-        return np.asarray(steps)
+        return steps
 
     def _quantize_floating(self, x: Array, biases: Array) -> Array:
-        if self.n_e == 8 and self.n_f == 23 and x.dtype == np.float32 and self.bias == 127 and self.n_s:
+        if x.dtype == np.float32 and self._is_single:
             return x.copy()
         bits, exponent_mask = (np.int32, 0x7F800000) if x.dtype == np.float32 else (np.int64, 0x7FF << 52)
         power = np.empty_like(x)
@@ -229,12 +233,12 @@ class Canonical:
         power *= x.dtype.type(2.0**-self.n_f)
         one = x.dtype.type(1)
         quantum = np.maximum(power, np.ldexp(one, 1 - self.n_f - biases), out=power)
-        rounded = np.divide(x, quantum)
+        rounded = np.asarray(x / quantum)
         np.rint(rounded, out=rounded)
         rounded *= quantum
         high = np.asarray(along(self.axis, x.ndim, np.asarray(self.max, x.dtype)), x.dtype)
         np.clip(rounded, -high if self.n_s else 0 * high, high, out=rounded)
-        return np.asarray(rounded)
+        return rounded
 
 
 def _scalar(values: Array) -> float | Array:

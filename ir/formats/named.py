@@ -16,8 +16,8 @@ def default_exponent_bits(width: int) -> int:
 
 
 def default_bias(n_e: int) -> int:
-    """2^(n_e - 1) - 1 for FLOAT and EXP, 0 for FIXED and BIN."""
-    return (1 << (n_e - 1)) - 1 if n_e else 0
+    """2^(n_e - 1) - 1 for FLOAT and EXP, 0 for FIXED and BIN (and for what is no format)."""
+    return (1 << (n_e - 1)) - 1 if 0 < n_e < 64 else 0
 
 
 def float_format(width: int, bias: int | None = None, n_e: int | None = None, n_s: int = 1) -> Canonical:

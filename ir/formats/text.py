@@ -30,9 +30,10 @@ KINDS = ("FLOAT", "FIXED", "EXP", "BIN", "AFFINE", "UFLOAT", "UFIXED", "UEXP")
 Table = tuple[float, ...]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+_WIDTH = re.compile(r"[0-9]{1,4}")
 _FIELD = re.compile(
-    rf"(?P<name>[A-Za-z]+)(?:=(?:(?P<number>{_NUMBER})"
-    rf"|\{{(?P<list>[^}}]*)\}}@(?P<axis>-?\d+)|#(?P<table>[\w.$]+)@(?P<table_axis>-?\d+)))?$"
+    rf"(?P<name>[A-Za-z]+)=(?:(?P<number>{_NUMBER})"
+    rf"|(?:\{{(?P<list>{_NUMBER}(?:,\s*{_NUMBER})*)\}}|#(?P<table>[\w.$]+))@(?P<axis>-?[0-9]{{1,2}}))"
 )
 _LONG = re.compile(r"(?P<kind>[A-Z]+)<(?P<fields>.*)>$")
 
@@ -41,7 +42,7 @@ def to_text(format: Format, tables: str | None = None) -> str:
     """The form of the graph text. With `tables`, lists a channel are referred to as `#tables` (`#tables.zero`)."""
     if isinstance(format, Affine):
         fields = [str(format.n), "scale=" + _parameter(format.scale, format.axis, tables)]
-        if format.zeros.any():
+        if format.zero:
             fields.append("zero=" + _parameter(format.zero, format.axis, tables and tables + ".zero"))
         fields += ["signed"] * format.signed
         return f"AFFINE<{','.join(fields)}>"
@@ -68,7 +69,7 @@ def tables_of(format: Format) -> dict[str, Table]:
     if format.axis is None:
         return {}
     if isinstance(format, Affine):
-        zero = {".zero": format.zero} if isinstance(format.zero, tuple) and format.zeros.any() else {}
+        zero = {".zero": format.zero} if isinstance(format.zero, tuple) else {}
         return {"": format.scale, **zero} if isinstance(format.scale, tuple) else {}
     return {"": format.bias} if isinstance(format, Canonical) and isinstance(format.bias, tuple) else {}
 
@@ -95,32 +96,38 @@ def parse(text: str, tables: Mapping[str, Table] | None = None) -> Format:
 
 
 def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table]) -> Format:
-    if kind == "BIN" and (not fields or not fields[0].isdigit()):
+    if kind == "BIN" and (not fields or not _WIDTH.fullmatch(fields[0])):
         fields = ["1", *fields]
-    if not fields or not fields[0].isdigit():
+    if not fields or not _WIDTH.fullmatch(fields[0]):
         raise _malformed(text)
     width = int(fields[0])
-    given: dict[str, float | Table | None] = {}
-    axis: int | None = None
+    signed = kind == "AFFINE" and "signed" in fields
+    if signed:
+        fields.remove("signed")
+    given: dict[str, float | Table] = {}
+    axes: set[int] = set()
     for field in fields[1:]:
-        match = _FIELD.match(field)
+        match = _FIELD.fullmatch(field)
         if not match or match["name"] in given:
             raise _malformed(text)
-        if match["list"] is not None:
-            given[match["name"]] = tuple(float(item) for item in match["list"].split(","))
-            axis = int(match["axis"])
-        elif match["table"] is not None:
-            if match["table"] not in tables:
-                raise CompileError(f'"{text}": there is no table #{match["table"]}')
-            given[match["name"]] = tables[match["table"]]
-            axis = int(match["table_axis"])
-        else:
-            given[match["name"]] = None if match["number"] is None else float(match["number"])
+        name, table = match["name"], match["table"]
+        if match["number"] is not None:
+            given[name] = float(match["number"])
+            continue
+        if table is not None and table not in tables:
+            raise CompileError(f'"{text}": there is no table #{table}')
+        axes.add(int(match["axis"]))
+        given[name] = tables[table] if table is not None else tuple(float(item) for item in match["list"].split(","))
+    if len(axes) > 1:
+        raise CompileError(f'"{text}": the lists are of different axes')
+    axis = next(iter(axes), None)
     if kind == "AFFINE":
-        return _affine(width, given, axis, text)
+        return _affine(width, given, axis, signed, text)
     bias, n_e = given.pop("B", None), given.pop("E", None)
-    if given or isinstance(n_e, tuple) or (n_e is not None and not kind.endswith("FLOAT")):
+    if given or (n_e is not None and not kind.endswith("FLOAT")):
         raise _malformed(text)
+    if n_e is not None and (isinstance(n_e, tuple) or not n_e.is_integer()):
+        raise CompileError(f'"{text}": the number of exponent bits is an integer')
     n_s = 0 if kind.startswith("U") else 1
     if kind.endswith("FLOAT"):
         format = float_format(width, n_e=None if n_e is None else int(n_e), n_s=n_s)
@@ -133,16 +140,15 @@ def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table])
     if bias is None:
         return format
     values = bias if isinstance(bias, tuple) else (bias,)
-    if any(value != int(value) for value in values):
+    if not all(float(value).is_integer() for value in values):
         raise CompileError(f'"{text}": a bias is an integer')
     integers = tuple(int(value) for value in values)
     return format.at(integers, axis) if isinstance(bias, tuple) else format.at(integers[0])
 
 
-def _affine(width: int, given: dict[str, float | Table | None], axis: int | None, text: str) -> Affine:
-    scale, zero, signed = given.pop("scale", None), given.pop("zero", 0.0), "signed" in given
-    given.pop("signed", None)
-    if given or scale is None or zero is None:
+def _affine(width: int, given: dict[str, float | Table], axis: int | None, signed: bool, text: str) -> Affine:
+    scale, zero = given.pop("scale", None), given.pop("zero", 0.0)
+    if given or scale is None:
         raise CompileError(f'"{text}" is not an AFFINE format', help="write AFFINE<8,scale=0.05,zero=128>")
     return Affine(width, scale, zero, signed, axis)
 

@@ -189,11 +189,12 @@ class _Reader:
         return item
 
     def result_name(self, proto: NodeProto, name: str) -> str:
-        """A name a person would give: the node's, where an exporter made the value's name from it.
+        """A name a person would give: the node's, for outputs and where an exporter made the value's name from it.
 
         `/conv1/Conv_output_0` of node `/conv1/Conv` becomes conv1, `node_conv2d_3:0` stays what it is.
         """
-        if name != proto.name + "_output_0" or name in {output.name for output in self.model.graph.output}:
+        is_output = name in {output.name for output in self.model.graph.output}
+        if not proto.name or not (is_output or name == proto.name + "_output_0"):
             return name
         stem = proto.name.removesuffix("/" + proto.op_type)
         return stem if _cleaned(stem) not in self.names else proto.name

@@ -71,6 +71,32 @@ def to_model(graph: Graph, weight: Callable[[Tensor, str], TensorProto] = write_
     return model
 
 
+def emit_node(node: Node, inputs: list[str], outputs: list[str], emitter: Emitter, inner: dict[int, str]) -> None:
+    """Add the ONNX nodes of one node, with given names of operands and results, to an emitter's.
+
+    inner: the names of the values that its subgraphs have or read, by identity.
+    """
+    if node.op in OPS:
+        emitter.emit(node, inputs, outputs[0])
+        return
+    emitter.nodes.append(_Writer(inner, emitter.opset, write_tensor).proto(node, inputs, outputs))
+
+
+def node_model(node: Node, inputs: list[str]) -> ModelProto:
+    """A model of one `onnx.<Op>` node alone, whose inputs and outputs have the given names and y0, y1, ..."""
+    writer = _Writer({}, node.graph.root().opsets.get("", DEFAULT_OPSET), write_tensor)
+    names = [name if value is not None else "" for name, value in zip(inputs, node.operands, strict=True)]
+    proto = writer.proto(node, names, [f"y{index}" for index in range(len(node.results))])
+    graph = GraphProto(name=node.op, node=[proto])
+    for name, value in zip(names, node.operands, strict=True):
+        if value is not None:
+            graph.input.append(writer.info(value, name))
+    for index, result in enumerate(node.results):
+        graph.output.append(writer.info(result, f"y{index}"))
+    imports = [helper.make_opsetid(domain, version) for domain, version in node.graph.root().opsets.items()]
+    return helper.make_model(graph, opset_imports=imports)
+
+
 class _Writer:
     """Writes graphs with the given names of values (by identity)."""
 
@@ -113,13 +139,16 @@ class _Writer:
                 inputs.pop()
             emitter.emit(node, inputs, self.names[id(node.result)])
             return
-        name = node.op.removeprefix("onnx.")
-        domain, _, op = name.rpartition("::")
         outputs = [self.names[id(result)] if self.is_shown(node, i) else "" for i, result in enumerate(node.results)]
+        emitter.nodes.append(self.proto(node, inputs, outputs))
+
+    def proto(self, node: Node, inputs: list[str], outputs: list[str]) -> NodeProto:
+        """An `onnx.<Op>` node with names given."""
+        domain, _, op = node.op.removeprefix("onnx.").rpartition("::")
         proto = NodeProto(op_type=op, domain=domain, name=node.name, input=inputs, output=outputs)
         for key, value in node.attributes.items():
             proto.attribute.append(self.attribute(key, value))
-        emitter.nodes.append(proto)
+        return proto
 
     def is_shown(self, node: Node, index: int) -> bool:
         """Whether a result is named in ONNX: an optional one that nobody reads is left out."""

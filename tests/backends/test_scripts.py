@@ -36,7 +36,7 @@ proc stand_in {name {answer {}}} {
 }
 """
 
-HLS_STUBS = RECORDER + r"""
+HLS_STUBS = r"""
 foreach name {open_project set_top add_files open_solution set_part create_clock csim_design csynth_design
               cosim_design config_export export_design} { stand_in $name }
 rename exit leave
@@ -45,7 +45,7 @@ proc exit {{code {}}} { if {$code ne {}} { leave $code }; record exit; leave 0 }
 
 # A kind's pins: name and direction; its interfaces: name, mode and protocol; and what a processor has only
 # where the setting of that name is 1.
-VIVADO_STUBS = RECORDER + r"""
+VIVADO_STUBS = r"""
 foreach name {create_project update_ip_catalog create_bd_design apply_bd_automation assign_bd_address
               validate_bd_design save_bd_design generate_target add_files update_compile_order launch_runs
               wait_on_run open_run report_utilization report_timing_summary} { stand_in $name }
@@ -215,7 +215,7 @@ def write_settings(folder: Path, board: str = "pynq-z2", in_bits: int = 8, out_b
 def tcl(folder: Path, script: str, stubs: str, before: str = "", **environment: str) -> Run:
     after = "if {[info procs dump] ne {}} dump\n"
     runner = folder / "runner.tcl"
-    runner.write_text(f"{stubs}\n{before}\nsource {folder / 'scripts' / script}\n{after}")
+    runner.write_text(f"{RECORDER}\n{stubs}\n{before}\nsource {folder / 'scripts' / script}\n{after}")
     assert TCLSH is not None
     done = subprocess.run(
         [TCLSH, str(runner)], capture_output=True, text=True, timeout=30, env={**os.environ, **environment}
@@ -517,9 +517,7 @@ def test_settings_hold_any_name_literally(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("in_bits", "out_bits"), [(12, 8), (8, 4), (2048, 8)])
 def test_a_stream_of_impossible_width_is_our_fault(in_bits: int, out_bits: int) -> None:
     with pytest.raises(InternalError, match="a stream of an AXI DMA has"):
-        settings_tcl(
-            top="t", part="p", clock_ns=5, board="b", sources=["a.cpp"], in_bits=in_bits, out_bits=out_bits
-        )
+        settings_tcl(top="t", part="p", clock_ns=5, board="b", sources=["a.cpp"], in_bits=in_bits, out_bits=out_bits)
 
 
 def test_boards_with_a_driver_have_a_block_design() -> None:

@@ -1,7 +1,7 @@
 // Runs an accelerator on the CPU from plain arrays, through its AXI ports. C++17; included by one csim.cpp.
 //
 //     extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
-//         return bitwright::csim::run<Inputs<Image>, Outputs<Logits>>(lenet5, inputs, outputs, frames);
+//         return bitwright::csim::run(lenet5, Inputs<Image>(), Outputs<Logits>(), inputs, outputs, frames);
 //     }
 //
 // inputs[i] and outputs[i] hold the frames of port i one after the other, in stream order (channels last). The result
@@ -67,16 +67,16 @@ void receive(Axis<P>& port, std::int64_t* values) {
 template <class Top, class... In, class... Out, std::size_t... I, std::size_t... O>
 void frame(Top& top, Inputs<In...>, Outputs<Out...>, std::index_sequence<I...>, std::index_sequence<O...>,
            const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t n) {
-    std::tuple<Axis<In>...> in;
-    std::tuple<Axis<Out>...> out;
+    std::tuple<Axis<In>...> in(((void)sizeof(In), "of an input port")...);
+    std::tuple<Axis<Out>...> out(((void)sizeof(Out), "of an output port")...);
     (send<In>(inputs[I] + n * In::elements, std::get<I>(in)), ...);
     top(std::get<I>(in)..., std::get<O>(out)...);
     (receive<Out>(std::get<O>(out), outputs[O] + n * Out::elements), ...);
 }
 
-template <class... In, class... Out, class Top>
-int run_ports(Inputs<In...> in, Outputs<Out...> out, Top& top, const std::int64_t* const* inputs,
-              std::int64_t* const* outputs, std::int64_t frames) {
+template <class Top, class... In, class... Out>
+int run(Top& top, Inputs<In...> in, Outputs<Out...> out, const std::int64_t* const* inputs,
+        std::int64_t* const* outputs, std::int64_t frames) {
     error().clear();
     for (std::int64_t n = 0; n < frames && error().empty(); ++n) {
         hls::stream_complaint().clear();
@@ -89,11 +89,6 @@ int run_ports(Inputs<In...> in, Outputs<Out...> out, Top& top, const std::int64_
         if (!error().empty()) error() = "frame " + std::to_string(n) + ": " + error();
     }
     return error().empty() ? 0 : 1;
-}
-
-template <class In, class Out, class Top>
-int run(Top& top, const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
-    return run_ports(In(), Out(), top, inputs, outputs, frames);
 }
 
 }  // namespace bitwright::csim

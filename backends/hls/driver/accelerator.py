@@ -19,6 +19,8 @@ that first used them, so a notebook's loop, or a new one for each asyncio.run, w
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import importlib
 import json
 import math
@@ -106,7 +108,7 @@ class Port:
             hint = "; a single frame needs a batch axis in front, x[None]" if x.shape == self.shape else ""
             raise ValueError(f"the input {self.name!r} takes {('n', *self.shape)}, not {x.shape}{hint}")
         values = x.astype(np.float64)
-        finite = np.isfinite(values).reshape(len(x), -1).all(axis=1)
+        finite = np.isfinite(values).reshape(len(x), self.size).all(axis=1)
         if not finite.all():
             frame = first + int(np.argmin(finite))
             raise ValueError(f"frame {frame} of the input {self.name!r} holds NaN or infinity")
@@ -123,13 +125,13 @@ class Port:
         padded[:, : self.size] = integers.transpose(self._to_stream).reshape(count, self.size)
         beats = np.zeros((count, self.beats, self.lanes), self.dtype)
         beats[:, :, : self.per_beat] = padded.reshape(count, self.beats, self.per_beat)
-        return beats.reshape(count, -1).view(np.uint8)
+        return beats.reshape(count, self.beats * self.lanes).view(np.uint8)
 
     def unpack(self, raw: Any) -> Any:
         """Bytes (n, frame_bytes) as values (n, *shape)."""
         count = len(raw)
         beats = np.ascontiguousarray(raw).view(self.dtype).reshape(count, self.beats, self.lanes)
-        elements = beats[:, :, : self.per_beat].reshape(count, -1)[:, : self.size]
+        elements = beats[:, :, : self.per_beat].reshape(count, self.beats * self.per_beat)[:, : self.size]
         values = elements.reshape((count, *self._stream_shape)).transpose(self._from_stream)
         if self.kind == "float32":
             return np.ascontiguousarray(values)
@@ -163,6 +165,7 @@ class Accelerator:
         self.name: str = entries["name"]
         self.timeout = timeout
         self._broken: str | None = None
+        self._closed = False
         self._own_loop = loop is not None
         self._loop = _run_in_thread(loop) if loop is not None else _shared_loop()
         pynq = importlib.import_module("pynq")
@@ -235,7 +238,8 @@ class Accelerator:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(next_frame(), here))
 
         async def push(_frame: int, raw: Any) -> None:
-            here.call_soon_threadsafe(results.put_nowait, np.array(raw))
+            with contextlib.suppress(RuntimeError):  # the caller's loop has ended: nobody wants the result
+                here.call_soon_threadsafe(results.put_nowait, np.array(raw))
 
         running = asyncio.ensure_future(self._awaited(self._guarded(self._overlapped, pull, push)))
         running.add_done_callback(lambda _: results.put_nowait(END))
@@ -250,19 +254,29 @@ class Accelerator:
         finally:
             if not running.done():
                 running.cancel()
+                await self._awaited(self._idle())
+
+    async def _idle(self) -> None:
+        """Waits until nothing is under way."""
+        async with self._busy:
+            pass
 
     def close(self) -> None:
-        """Gives the buffers back; the bitstream stays loaded."""
-        self._broken = "it is closed"
-        for buffer in (*self._inputs, *self._outputs):
-            buffer.freebuffer()
+        """Waits for what is under way and gives the buffers back; the bitstream stays loaded."""
+        if self._closed:
+            return
+        self._call(self._idle())
+        self._closed = True
+        if self._broken is None:  # else a transfer may still be under way: its buffer must not be reused
+            for buffer in (*self._inputs, *self._outputs):
+                buffer.freebuffer()
         if self._own_loop:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     # ---- between the caller's thread and the loop's ---------------------------------------------------------
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._submit(work)
         try:
             return future.result()
         except BaseException:
@@ -270,7 +284,13 @@ class Accelerator:
             raise
 
     async def _awaited(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        if self._closed:
+            work.close()
+            raise AcceleratorError("this accelerator is closed; make a new one")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _batch(self, packed: Any, how: Callable[..., Awaitable[None]]) -> Any:
         raw = np.empty((len(packed), self.output.frame_bytes), np.uint8)

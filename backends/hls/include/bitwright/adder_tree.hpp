@@ -1,14 +1,10 @@
-// The sum of N integers by a balanced tree of adders that grow by one bit a level: bits_for(N) levels deep.
-//
-// In native C simulation it is a plain loop, which g++ vectorises: exact addition gives the same bits in any order.
+// The sum of N integers of W bits by a balanced tree of adders that grow by one bit a level: bits_for(N) levels deep.
 #ifndef BITWRIGHT_ADDER_TREE_HPP
 #define BITWRIGHT_ADDER_TREE_HPP
 
 #include "bitwright/types.hpp"
 
 namespace bitwright {
-
-#ifdef BITWRIGHT_AP_TYPES
 
 // Adds neighbours in pairs and hands half as many numbers to the next level.
 template <int N, int W>
@@ -33,23 +29,6 @@ struct AdderTree<1, W> {
         return x[0];
     }
 };
-
-template <class Sum, int W, int N>
-Sum add_all(const Int<W> (&x)[N]) {
-#pragma HLS INLINE
-    return Sum(AdderTree<N, W>::sum(x));
-}
-
-#else
-
-template <class Sum, int W, class T, int N>
-Sum add_all(const T (&x)[N]) {
-    Sum sum = 0;
-    for (int n = 0; n < N; ++n) sum = static_cast<Sum>(sum + x[n]);
-    return sum;
-}
-
-#endif
 
 }  // namespace bitwright
 

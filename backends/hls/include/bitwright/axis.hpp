@@ -22,7 +22,7 @@ template <class P>
 void read_axis(hls::stream<Beat<typename P::Format>>& in, hls::stream<Vec<typename P::Format, P::lanes>>& out) {
     BITWRIGHT_TRACE_STREAM(out);
     Vec<typename P::Format, P::lanes> token;
-    BITWRIGHT_PACK(token);
+    BITWRIGHT_TOKEN(token);
     Counter<P::lanes> lane = 0;
 
     for (int i = 0; i < Port<P>::trips; ++i) {
@@ -39,7 +39,7 @@ template <class P>
 void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in, hls::stream<Beat<typename P::Format>>& out) {
     constexpr int bytes = container_bits(P::Format::bits) / 8;
     Vec<typename P::Format, P::lanes> token;
-    BITWRIGHT_PACK(token);
+    BITWRIGHT_TOKEN(token);
     Counter<P::lanes> lane = 0;
 
     for (int i = 0; i < Port<P>::trips; ++i) {

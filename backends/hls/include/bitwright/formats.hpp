@@ -1,11 +1,11 @@
 // Number formats as types: what the integers of a tensor mean.
 //
-// Each gives Type (the bits that are stored), bits, and for tensors of activations the range [min, max]. B is the
+// Each gives Type (the bits that flow), bits, and for tensors of activations the range [min, max]. B is the
 // radix point of the graph's text, FIXED<8,B=-1> is Fixed<8, -1>: no arithmetic here uses it, but two streams of
 // different formats are different types, so a wrong wire does not compile.
 //
-// A format of weights also multiplies: product_bits(n) is the width of a product with an activation of n bits.
-// Bin and Exp are formats of weights only; their tables hold the code, not the value.
+// A format of weights also gives Code (an element of its table) and multiplies: product_bits(n) is the width of a
+// product with an activation of n bits. Bin and Exp are formats of weights only.
 #ifndef BITWRIGHT_FORMATS_HPP
 #define BITWRIGHT_FORMATS_HPP
 
@@ -18,15 +18,16 @@ template <int N, int B = 0>
 struct Fixed {
     static_assert(2 <= N && N <= 32, "FIXED has 2 to 32 bits; one bit is BIN");
     using Type = Int<N>;
+    using Code = Const<N>;
     static constexpr int bits = N;
     static constexpr std::int64_t max = (std::int64_t(1) << (N - 1)) - 1;
     static constexpr std::int64_t min = -max;
 
     static constexpr int product_bits(int in_bits) { return N + in_bits; }
     template <class Product, class X>
-    static Product times(Type weight, X x) {
+    static Product times(Code weight, X x) {
 #pragma HLS INLINE
-        return multiply<Product>(weight, x);
+        return multiply<Product>(Type(weight), x);
     }
 };
 
@@ -43,12 +44,12 @@ struct UFixed {
 // BIN: one bit, 0 stands for +1 and 1 for -1.
 template <int B = 0>
 struct Bin {
-    using Type = UInt<1>;
+    using Code = UConst<1>;
     static constexpr int bits = 1;
 
     static constexpr int product_bits(int in_bits) { return in_bits + 1; }
     template <class Product, class X>
-    static Product times(Type negative, X x) {
+    static Product times(Code negative, X x) {
 #pragma HLS INLINE
         const Product wide = x;
         return negative != 0 ? Product(-wide) : wide;
@@ -61,12 +62,12 @@ template <int N, int LEVELS = (1 << (N - 1)) - 1>
 struct Exp {
     static_assert(2 <= N && N <= 7, "the levels of a layer fit in 6 bits: count them from its smallest weight");
     static_assert(1 <= LEVELS && LEVELS < (1 << (N - 1)), "a level fits in the N - 1 bits below the sign");
-    using Type = UInt<N>;
+    using Code = UConst<N>;
     static constexpr int bits = N;
 
     static constexpr int product_bits(int in_bits) { return in_bits + LEVELS; }
     template <class Product, class X>
-    static Product times(Type code, X x) {
+    static Product times(Code code, X x) {
 #pragma HLS INLINE
         const UInt<N> level = code & ((1 << (N - 1)) - 1);
         const bool negative = (code >> (N - 1)) != 0;

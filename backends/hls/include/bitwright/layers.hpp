@@ -25,8 +25,8 @@ namespace nn {
 // L defines what window.hpp and matvec.hpp ask for.
 template <class L>
 void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
-            const typename L::Weight::Type weights[Fold<L>::folds][L::pe][L::simd],
-            const Int<L::acc_bits> bias[Fold<L>::groups][L::pe], const Int<8> shift[Fold<L>::groups][L::pe]) {
+            const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
+            const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
     hls::stream<Vec<typename L::In, L::simd>> windows("windows");
 #pragma HLS STREAM variable=windows depth=2
@@ -38,8 +38,8 @@ void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<type
 // last: the compiler orders the columns of the matrix to match.
 template <class L>
 void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
-           const typename L::Weight::Type weights[Fold<L>::folds][L::pe][L::simd],
-           const Int<L::acc_bits> bias[Fold<L>::groups][L::pe], const Int<8> shift[Fold<L>::groups][L::pe]) {
+           const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
+           const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
     hls::stream<Vec<typename L::In, L::simd>> chunks("chunks");
 #pragma HLS STREAM variable=chunks depth=2

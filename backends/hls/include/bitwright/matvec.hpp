@@ -38,8 +38,8 @@ namespace nn {
 
 template <class L>
 void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
-            const typename L::Weight::Type weights[Fold<L>::folds][L::pe][L::simd],
-            const Int<L::acc_bits> bias[Fold<L>::groups][L::pe], const Int<8> shift[Fold<L>::groups][L::pe]) {
+            const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
+            const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS ARRAY_RESHAPE variable=weights complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=weights complete dim=3
 #pragma HLS ARRAY_RESHAPE variable=bias complete dim=2
@@ -50,8 +50,8 @@ void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typen
     using Acc = Int<L::acc_bits>;
     BITWRIGHT_TRACE_LAYER(L, out);
 
-    typename L::In::Type buffer[F::chunks][L::simd];
-#pragma HLS ARRAY_RESHAPE variable=buffer complete dim=2
+    Vec<typename L::In, L::simd> buffer[F::chunks];
+    BITWRIGHT_TOKENS(buffer);
     Acc acc[L::pe];
 #pragma HLS ARRAY_PARTITION variable=acc complete dim=0
     Counter<F::chunks> chunk = 0;
@@ -61,27 +61,35 @@ void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typen
     for (int i = 0; i < F::trips; ++i) {
 #pragma HLS PIPELINE II=1
         Vec<typename L::In, L::simd> x;
-        BITWRIGHT_PACK(x);
+        BITWRIGHT_TOKEN(x);
         if (group == 0) {
             x = in.read();
-            for (int s = 0; s < L::simd; ++s) buffer[chunk][s] = x[s];
+            buffer[chunk] = x;
         } else {
-            for (int s = 0; s < L::simd; ++s) x[s] = buffer[chunk][s];
+            x = buffer[chunk];
         }
 
         for (int p = 0; p < L::pe; ++p) {
+#ifdef BITWRIGHT_AP_TYPES
             Product products[L::simd];
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
             for (int s = 0; s < L::simd; ++s) {
                 products[s] = L::Weight::template times<Product>(weights[fold][p][s], x[s]);
             }
-            const Acc sofar = chunk == 0 ? bias[group][p] : acc[p];
-            acc[p] = static_cast<Acc>(sofar + add_all<Sum, F::product_bits>(products));
+            const Sum sum = AdderTree<L::simd, F::product_bits>::sum(products);
+#else
+            Sum sum = 0;  // exact in any order: g++ may add as it likes
+            for (int s = 0; s < L::simd; ++s) {
+                sum = static_cast<Sum>(sum + L::Weight::template times<Product>(weights[fold][p][s], x[s]));
+            }
+#endif
+            const Acc sofar = chunk == 0 ? Acc(bias[group][p]) : acc[p];
+            acc[p] = static_cast<Acc>(sofar + sum);
         }
 
         if (chunk == F::chunks - 1) {
             Vec<typename L::Out, L::pe> y;
-            BITWRIGHT_PACK(y);
+            BITWRIGHT_TOKEN(y);
             for (int p = 0; p < L::pe; ++p) y[p] = requantize<L>(acc[p], static_cast<int>(shift[group][p]));
             out.write(y);
             group = after(group, F::groups - 1);

@@ -38,13 +38,17 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<V
 #pragma HLS DEPENDENCE variable=lines inter false
     T columns[taps][L::lanes];  // the largest of each column, of this pixel and of those to its left
 #pragma HLS ARRAY_PARTITION variable=columns complete dim=0
+    for (int x = 0; x < taps; ++x) {
+#pragma HLS UNROLL
+        for (int n = 0; n < L::lanes; ++n) columns[x][n] = 0;
+    }
     Scan<L> scan;
 
     for (int i = 0; i < Pool<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         Vec<typename L::Format, L::lanes> pixel, largest;
-        BITWRIGHT_PACK(pixel);
-        BITWRIGHT_PACK(largest);
+        BITWRIGHT_TOKEN(pixel);
+        BITWRIGHT_TOKEN(largest);
         if (scan.inside()) {
             pixel = in.read();
         } else {

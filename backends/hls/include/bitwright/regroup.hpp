@@ -23,8 +23,8 @@ void regroup(hls::stream<Vec<F, FROM>>& in, hls::stream<Vec<F, TO>>& out) {
     constexpr int piece = R::piece;
     Vec<F, FROM> source;
     Vec<F, TO> token;
-    BITWRIGHT_PACK(source);
-    BITWRIGHT_PACK(token);
+    BITWRIGHT_TOKEN(source);
+    BITWRIGHT_TOKEN(token);
     Counter<FROM / piece> taken = 0;
     Counter<TO / piece> given = 0;
 

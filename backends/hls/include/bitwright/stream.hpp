@@ -17,9 +17,19 @@
 
 namespace bitwright {
 
+// In native C simulation a token is padded to whole vector registers, which are faster to copy than odd bytes.
+#ifdef BITWRIGHT_AP_TYPES
+#define BITWRIGHT_ALIGNED(bytes)
+#else
+constexpr int register_bytes(int bytes, int size = 1) {
+    return size >= bytes || size == 32 ? size : register_bytes(bytes, 2 * size);
+}
+#define BITWRIGHT_ALIGNED(bytes) alignas(::bitwright::register_bytes(bytes))
+#endif
+
 // LANES elements of format F: one word of LANES * F::bits bits.
 template <class F, int LANES>
-struct Vec {
+struct BITWRIGHT_ALIGNED(sizeof(typename F::Type) * LANES) Vec {
     static_assert(LANES > 0, "a token holds at least one element");
     typename F::Type data[LANES];
 

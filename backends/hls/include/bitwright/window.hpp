@@ -41,6 +41,10 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
 #pragma HLS DEPENDENCE variable=lines inter false
     T window[L::inputs];
 #pragma HLS ARRAY_PARTITION variable=window complete dim=0
+    for (int n = 0; n < L::inputs; ++n) {
+#pragma HLS UNROLL
+        window[n] = 0;
+    }
     Scan<L> scan;
     Counter<chunks> chunk = 0;
 
@@ -48,7 +52,7 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
 #pragma HLS PIPELINE II=1
         if (chunk == 0) {
             Vec<typename L::In, L::lanes> pixel;
-            BITWRIGHT_PACK(pixel);
+            BITWRIGHT_TOKEN(pixel);
             if (scan.inside()) {
                 pixel = in.read();
             } else {
@@ -74,7 +78,7 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
                 for (int n = 0; n < L::simd; ++n) view[c][n] = window[c * L::simd + n];
             }
             Vec<typename L::In, L::simd> token;
-            BITWRIGHT_PACK(token);
+            BITWRIGHT_TOKEN(token);
             for (int n = 0; n < L::simd; ++n) token[n] = view[chunk][n];
             out.write(token);
         }

@@ -1,0 +1,339 @@
+"""Graph with formats -> ONNX that computes the same bits, float32 operations on whole numbers.
+
+A value of a FIXED or BIN format is carried in steps: the integer it is stored as. Its step never appears as a
+multiplication, because it goes into the weights that follow,
+
+    w' = w step(x) / step(y)    b' = round(b / step(acc)) step(acc) / step(y)    y = clip(round(w' x + b'), low, high)
+
+where every scale is a power of two, so that the sums are exact while they stay below 2^24 steps of the accumulator.
+relu and clip only narrow low..high, and max pooling stands before the rounding, where it has the same result. Other
+kinds are carried as real numbers, with quantisers of their own.
+
+Weights, biases and the quantisers' numbers are parameters: inputs of the model (so that one session serves every format
+assignment of the same kinds), or initialisers (a plain .onnx).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from bitwright.backends.simulation.parameters import Parameters, is_stepped, quantizer_kind
+from bitwright.ir.errors import CompileError
+from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.onnx.dtypes import write_type
+from bitwright.ir.onnx.emit import Emitter
+from bitwright.ir.onnx.write import emit_node
+from bitwright.ir.ops import integers, string
+from bitwright.ir.tensor import Array
+from bitwright.ir.types import Type
+
+OPSET = 17
+LEAST_OPSET = 13
+REFORMED = (
+    *("BatchNormalization", "Clip", "Dropout", "Hardmax", "LogSoftmax", "Pad", "ReduceSum", "Resize", "Slice"),
+    *("Softmax", "Split", "Squeeze", "TopK", "Unsqueeze", "Upsample"),
+)
+MOVES = ("maxpool2d", "flatten", "reshape", "transpose", "quantize", "relu")
+
+
+@dataclass
+class Exported:
+    """A model, and the arrays of those of its inputs that are parameters."""
+
+    model: ModelProto
+    arrays: dict[str, Array]
+
+
+def export(
+    graph: Graph,
+    parameters: Parameters,
+    given: Collection[str] | None = None,
+    wanted: Collection[str] | None = None,
+    baked: bool = False,
+) -> Exported:
+    """The model that computes the values `wanted` (default: the outputs) from the values `given` (default: the inputs).
+
+    Both are real numbers under their own names, or under the outside's names by default. With `baked` the parameters
+    are initialisers.
+    """
+    return _Exporter(graph, parameters, baked).export(given, wanted)
+
+
+class _Exporter:
+    def __init__(self, graph: Graph, parameters: Parameters, baked: bool) -> None:
+        self.graph = graph
+        self.parameters = parameters
+        self.baked = baked
+        self.used = {name for inner in graph.walk() for name in inner.values}
+        self.emitter = Emitter(_opset(graph), self.fresh)
+        self.inputs: list[ValueInfoProto] = []
+        self.asked: dict[str, Array] = {}
+        self.names: dict[int, str] = {}
+
+    def fresh(self, near: str) -> str:
+        name, number = near, 1
+        while name in self.used:
+            name, number = f"{near}.{number}", number + 1
+        self.used.add(name)
+        return name
+
+    def export(self, given: Collection[str] | None, wanted: Collection[str] | None) -> Exported:
+        graph = self.graph
+        sources = [(value, graph.input_name(value)) for value in graph.inputs]
+        targets = [(output.value, output.name) for output in graph.outputs]
+        if given is not None:
+            sources = [(graph.values[name], name) for name in given]
+        if wanted is not None:
+            targets = [(graph.values[name], name) for name in wanted]
+        self.used |= {name for _, name in (*sources, *targets)}
+        for value, name in sources:
+            self.source(value, name, quantize=given is None)
+        for node in _needed(graph, [value for value, _ in sources], [value for value, _ in targets]):
+            self.node(node)
+        for value, name in targets:
+            self.emitter.add("Identity", [self.real(value)], name)
+        return self.model([_info(name, value) for value, name in targets])
+
+    def model(self, outputs: list[ValueInfoProto]) -> Exported:
+        constants, inputs = list(self.emitter.constants), list(self.inputs)
+        for name, array in self.asked.items():
+            if self.baked:
+                constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            else:
+                inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+        proto = helper.make_graph(self.emitter.nodes, self.graph.name, inputs, outputs, constants)
+        opsets = {**self.graph.opsets, "": self.emitter.opset}
+        imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+        version = max(4, helper.find_min_ir_version_for(imports, ignore_unknown=True))
+        model = helper.make_model(proto, opset_imports=imports, ir_version=version, producer_name="bitwright")
+        return Exported(model, {} if self.baked else self.asked)
+
+    def ask(self, name: str, array: Array) -> str:
+        """A parameter under a name of its own."""
+        self.asked.setdefault(name, array)
+        return name
+
+    def source(self, value: Value, name: str, quantize: bool) -> None:
+        """A value that comes from outside as real numbers: brought to its format, or already in it."""
+        self.inputs.append(_info(name, value))
+        if quantize:
+            self.quantize(value, name, stepped=False)
+        else:
+            self.names[id(value)] = self.to_steps(value, name)
+
+    def to_steps(self, value: Value, name: str) -> str:
+        if not is_stepped(value):
+            return name
+        inverse = self.ask(value.name + "/inverse", self.parameters.inverse_step(value))
+        return self.emitter.add("Mul", [name, inverse], self.fresh(value.name + "/steps"))
+
+    def real(self, value: Value) -> str:
+        """The name of a value's real numbers."""
+        if value.tensor is not None and id(value) not in self.names:
+            self.names[id(value)] = self.ask(value.name, self.parameters.weight(value))
+        if not is_stepped(value) or value.tensor is not None:
+            return self.names[id(value)]
+        step = self.ask(value.name + "/step", self.parameters.step(value))
+        return self.emitter.add("Mul", [self.names[id(value)], step], self.fresh(value.name + "/real"))
+
+    def node(self, node: Node) -> None:
+        if node.op in ("conv2d", "dense") and node.operand(1).tensor is not None:
+            self.sum(node)
+        elif node.op in MOVES and node.operand(0).tensor_type.number == node.result.tensor_type.number:
+            name = self.names[id(node.operand(0))]
+            self.names[id(node.result)] = self.plain(node, [name])
+        else:
+            operands = ["" if value is None else self.real(value) for value in node.operands]
+            made = self.plain(node, operands)
+            if len(node.results) == 1 and isinstance(node.results[0].type, Type):
+                self.quantize(node.result, made, stepped=False)
+
+    def plain(self, node: Node, operands: list[str]) -> str:
+        """The node as it is, on the named operands; the name of its (first) result."""
+        names = []
+        for result in node.results:
+            names.append(self.fresh(result.name + "/raw"))
+            self.names[id(result)] = names[-1]
+        inner = {id(v): v.name for graph in node.subgraphs() for sub in graph.walk() for v in sub.values.values()}
+        captured = {id(v): self.real(v) for v in _captured(node)}
+        emit_node(node, operands, names, self.emitter, inner | captured)
+        return names[0]
+
+    def sum(self, node: Node) -> None:
+        """conv2d or dense: the weights carry the steps of input and result."""
+        result, act, pool = node.result, string(node, "act"), integers(node, "pool")
+        linear = act in ("none", "relu", "clip")
+        weight, bias = self.parameters.sum_parameters(node, scaled=linear)
+        names = [self.names[id(node.operand(0))], self.ask(node.name + "/weight", weight)]
+        if bias is not None:
+            names.append(self.ask(node.name + "/bias", bias))
+        made = self.fresh(result.name + "/sum")
+        self.emitter.emit(_bare(node), names, made)
+        merged = linear and quantizer_kind(result) == "fixed"
+        if not merged and act != "none":
+            made = self.activation(node, made)
+        if pool:
+            strides = integers(node, "pool_strides") or pool
+            name = self.fresh(result.name + "/pool")
+            made = self.emitter.add("MaxPool", [made], name, kernel_shape=list(pool), strides=list(strides))
+        self.quantize(result, made, stepped=linear, node=node if merged else None)
+
+    def activation(self, node: Node, x: str) -> str:
+        name = self.fresh(node.name + "/act")
+        if string(node, "act") == "clip":
+            low, high = self.parameters.act_bounds(node)
+            bounds = [self.ask(f"{node.name}/act_{k}", v) for k, v in (("low", low), ("high", high))]
+            x = self.emitter.add("Max", [x, bounds[0]], self.fresh(name + "/max"))
+            return self.emitter.add("Min", [x, bounds[1]], name)
+        op = {"relu": "Relu", "hardswish": "HardSwish", "hardsigmoid": "HardSigmoid"}[string(node, "act")]
+        extra = {"alpha": 1 / 6, "beta": 0.5} if op == "HardSigmoid" else {}
+        return self.emitter.add(op, [x], name, 14 if op == "HardSwish" else 1, **extra)
+
+    def quantize(self, value: Value, x: str, stepped: bool, node: Node | None = None) -> None:
+        """Bring `x` (in steps of the value's format if `stepped`, else real) to the format of `value`."""
+        kind = quantizer_kind(value)
+        if is_stepped(value) and not stepped:
+            inverse = self.ask(value.name + "/inverse", self.parameters.inverse_step(value))
+            x = self.emitter.add("Mul", [x, inverse], self.fresh(value.name + "/scaled"))
+        self.names[id(value)] = QUANTIZERS[kind](self, value, x, node)
+
+
+def _none(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
+    return x
+
+
+def _fixed(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
+    low, high = made.parameters.bounds(value, node)
+    rounded = made.emitter.add("Round", [x], made.fresh(value.name + "/rounded"), 11)
+    bounds = [made.ask(value.name + "/low", low), made.ask(value.name + "/high", high)]
+    return made.emitter.add("Clip", [rounded, *bounds], made.fresh(value.name + "/fixed"))
+
+
+def _binary(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
+    add, fresh = made.emitter.add, made.fresh
+    zero, one, minus = (made.emitter.constant(value.name + "/c", np.array(c, np.float32)) for c in (0, 1, -1))
+    positive = add("GreaterOrEqual", [x, zero], fresh(value.name + "/sign"), 12)
+    return add("Where", [positive, one, minus], fresh(value.name + "/binary"))
+
+
+def _floating(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
+    """round(x / q) q with the quantum q = max(2^(floor(log2 |x|)) 2^-n_f, smallest), clipped."""
+    add, fresh, name = made.emitter.add, made.fresh, value.name
+    numbers = made.parameters.floating(value)
+    asked = {key: made.ask(f"{name}/{key}", number) for key, number in numbers.items()}
+    constant = {
+        key: made.emitter.constant(f"{name}/{key}_", np.array(number, np.float32))
+        for key, number in (("tiny", 1e-37), ("two", 2.0), ("half", 0.5), ("log", 1 / np.log(2)))
+    }
+    size = add("Max", [add("Abs", [x], fresh(name + "/abs")), constant["tiny"]], fresh(name + "/size"))
+    log = add("Mul", [add("Log", [size], fresh(name + "/ln")), constant["log"]], fresh(name + "/log2"))
+    power = add("Pow", [constant["two"], add("Floor", [log], fresh(name + "/floor"))], fresh(name + "/pow"))
+    # the logarithm may be off by one at powers of two: mend it exactly
+    large = add("Greater", [power, size], fresh(name + "/large"), 9)
+    half = add("Mul", [power, constant["half"]], fresh(name + "/less"))
+    power = add("Where", [large, half, power], fresh(name + "/p1"))
+    double = add("Mul", [power, constant["two"]], fresh(name + "/double"))
+    small = add("LessOrEqual", [double, size], fresh(name + "/small"), 12)
+    power = add("Where", [small, double, power], fresh(name + "/p2"))
+    quantum = add("Mul", [power, asked["fraction"]], fresh(name + "/q"))
+    quantum = add("Max", [quantum, asked["smallest"]], fresh(name + "/quantum"))
+    rounded = add("Round", [add("Div", [x, quantum], fresh(name + "/ratio"))], fresh(name + "/rounded"), 11)
+    result = add("Mul", [rounded, quantum], fresh(name + "/near"))
+    return add("Clip", [result, asked["low"], asked["high"]], fresh(name + "/floating"))
+
+
+def _affine(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
+    """(clip(round(x / scale + fraction) + whole, low, high) - zero) scale, as formats/affine.py computes it."""
+    add, fresh, name = made.emitter.add, made.fresh, value.name
+    asked = {key: made.ask(f"{name}/{key}", number) for key, number in made.parameters.affine(value).items()}
+    ratio = add("Div", [x, asked["scale"]], fresh(name + "/ratio"))
+    rounded = add(
+        "Round", [add("Add", [ratio, asked["fraction"]], fresh(name + "/moved"))], fresh(name + "/rounded"), 11
+    )
+    code = add("Add", [rounded, asked["whole"]], fresh(name + "/code"))
+    code = add("Clip", [code, asked["low"], asked["high"]], fresh(name + "/clipped"))
+    centred = add("Sub", [code, asked["zero"]], fresh(name + "/centred"))
+    return add("Mul", [centred, asked["scale"]], fresh(name + "/affine"))
+
+
+QUANTIZERS: dict[str, Callable[[_Exporter, Value, str, Node | None], str]] = {
+    "none": _none,
+    "fixed": _fixed,
+    "binary": _binary,
+    "floating": _floating,
+    "affine": _affine,
+}
+
+
+def _captured(node: Node) -> list[Value]:
+    """The values outside that a node's subgraphs read."""
+    graphs = [sub for graph in node.subgraphs() for sub in graph.walk()]
+    own = {id(value) for graph in graphs for value in graph.values.values()}
+    read = [v for graph in graphs for child in graph.nodes for v in child.operands if v is not None]
+    read += [output.value for graph in graphs for output in graph.outputs]
+    return [value for value in read if id(value) not in own]
+
+
+def _opset(graph: Graph) -> int:
+    """The model's operator set, or the one that the quantisers need if no op changed its form on the way there."""
+    own = graph.opsets.get("", OPSET)
+    if own >= LEAST_OPSET:
+        return own
+    for inner in graph.walk():
+        for node in inner.nodes:
+            name = node.op.removeprefix("onnx.")
+            if name in REFORMED:
+                raise CompileError(
+                    f"%{node.name}: {name} of operator set {own} has another form in {LEAST_OPSET}",
+                    help="convert the model first, with onnx.version_converter.convert_version",
+                )
+    return LEAST_OPSET
+
+
+def _bare(node: Node) -> Node:
+    """The sum alone, without what is fused into it."""
+    bare = Node(node.graph, node.op, node.source)
+    bare.operands, bare.results = node.operands, node.results
+    fused = ("acc", "act", "act_min", "act_max", "pool", "pool_strides")
+    bare.attributes = {key: value for key, value in node.attributes.items() if key not in fused}
+    return bare
+
+
+def _needed(graph: Graph, given: list[Value], wanted: list[Value]) -> list[Node]:
+    """The nodes between, in order. Raises CompileError if something else would be needed."""
+    known = {id(value) for value in given}
+    needed: set[int] = set()
+    waiting = [value for value in wanted if id(value) not in known]
+    while waiting:
+        value = waiting.pop()
+        node = value.producer
+        if node is None:
+            if value.tensor is None:
+                raise CompileError(f"%{value.name} is needed and not given")
+            continue
+        if id(node) in needed or node.graph is not graph:
+            continue
+        needed.add(id(node))
+        reads = (*node.operands, *_captured(node))
+        waiting += [v for v in reads if v is not None and id(v) not in known]
+    return [node for node in graph.nodes if id(node) in needed]
+
+
+def _info(name: str, value: Value) -> ValueInfoProto:
+    proto = ValueInfoProto(name=name)
+    type = write_type(_open_batch(value))
+    if type is not None:
+        proto.type.CopyFrom(type)
+    return proto
+
+
+def _open_batch(value: Value) -> Type:
+    """The type with its first dimension open, so that any number of samples runs at once."""
+    type = value.tensor_type
+    if not type.shape or not isinstance(type.shape[0], int):
+        return type
+    return type.with_shape(("N", *type.shape[1:]))

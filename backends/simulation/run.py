@@ -1,0 +1,133 @@
+"""Runs graphs with formats on onnxruntime.
+
+Formats are inputs of one session for every structure, so that another assignment builds no session. onnxruntime lays
+constant weights out for speed, though, about twice as fast as given ones: a run of at least `bake_from` samples
+therefore builds a session (a few milliseconds for a small network) with the numbers of this assignment inside.
+
+sim = Simulation(graph)
+logits = sim.run({"image": x})["logits"]
+sim.use(other)                                   the same graph with other formats: no new session
+inner = sim.run({"image": x}, wanted=["conv3"])  values by name, real numbers
+logits = sim.run(inner, given=["conv3"])         only what comes after conv3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnxruntime
+
+from bitwright.backends.simulation.export import export
+from bitwright.backends.simulation.parameters import Parameters, exactness, structure
+from bitwright.ir.errors import CompileError
+from bitwright.ir.evaluate import bind, evaluate
+from bitwright.ir.graph import Graph
+from bitwright.ir.tensor import Array
+
+BATCH = 50
+BAKE_FROM = 1000
+
+Key = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]
+
+
+class Simulation:
+    """A graph's simulation. `threads` (0: all cores) is onnxruntime's; sessions are built at their first use."""
+
+    def __init__(self, graph: Graph, threads: int = 0, batch: int = BATCH, bake_from: int = BAKE_FROM) -> None:
+        self.threads = threads
+        self.batch = batch
+        self.bake_from = bake_from
+        self.sessions: dict[Key, onnxruntime.InferenceSession] = {}
+        self.feeds: dict[Key, dict[str, Array]] = {}
+        self.baked: dict[Key, onnxruntime.InferenceSession] = {}
+        self.parameters = Parameters(graph)
+        self.use(graph)
+
+    def use(self, graph: Graph) -> None:
+        """Take the formats of `graph`: the same graph but for formats. Weights of unchanged formats stay quantised."""
+        self.graph = graph
+        self.structure = structure(graph)
+        self.parameters = Parameters(graph, self.parameters.quantized)
+        self.feeds = {}
+        self.baked = {}
+        self._exact: dict[str, bool] | None = None
+
+    @property
+    def exact(self) -> dict[str, bool]:
+        """For every layer: whether float32 computes it exactly, to the contract's last bit."""
+        if self._exact is None:
+            self._exact = exactness(self.graph)
+        return self._exact
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        given: Collection[str] | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> dict[str, Array]:
+        """The outputs by their outside names, or the values `wanted`, as real numbers in float32, batch first.
+
+        inputs: the graph's by outside name, or the values `given`. Raises CompileError for a wrong shape or name.
+        """
+        if given is None:
+            arrays = {self.graph.input_name(value): array for value, array in bind(self.graph, inputs)}
+        else:
+            arrays = {name: inputs[name] for name in given}
+        arrays = {name: _as_input(array) for name, array in arrays.items()}
+        names = [output.name for output in self.graph.outputs] if wanted is None else list(wanted)
+        count = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
+        session, feeds = self._baked(given, wanted) if count >= self.bake_from else self._session(given, wanted)
+        pieces: list[list[Array]] = []
+        for start in range(0, max(count, 1), self.batch):
+            part = {name: array[start : start + self.batch] for name, array in arrays.items()}
+            pieces.append(session.run(None, part | feeds))
+        return {name: np.concatenate([piece[i] for piece in pieces]) for i, name in enumerate(names)}
+
+    def run_exactly(self, inputs: Mapping[str, Array], wanted: Collection[str] = ()) -> dict[str, Array]:
+        """As `run`, bit for bit the contract's: by onnxruntime where float32 is exact, else by ir.evaluate."""
+        if all(self.exact.values()):
+            return self.run(inputs) | (self.run(inputs, wanted=wanted) if wanted else {})
+        return evaluate(self.graph, inputs, wanted)
+
+    def _session(
+        self, given: Collection[str] | None, wanted: Collection[str] | None
+    ) -> tuple[onnxruntime.InferenceSession, dict[str, Array]]:
+        """The session whose inputs are the formats' numbers, and these."""
+        key = (self.structure, _tuple(given), _tuple(wanted))
+        if key not in self.sessions or key not in self.feeds:
+            made = export(self.graph, self.parameters, given, wanted)
+            self.feeds[key] = made.arrays
+            if key not in self.sessions:
+                self.sessions[key] = session_of(made.model.SerializeToString(), self.threads)
+        return self.sessions[key], self.feeds[key]
+
+    def _baked(
+        self, given: Collection[str] | None, wanted: Collection[str] | None
+    ) -> tuple[onnxruntime.InferenceSession, dict[str, Array]]:
+        """A session with the present formats' numbers inside."""
+        key = (self.structure, _tuple(given), _tuple(wanted))
+        if key not in self.baked:
+            made = export(self.graph, self.parameters, given, wanted, baked=True)
+            self.baked[key] = session_of(made.model.SerializeToString(), self.threads)
+        return self.baked[key], {}
+
+
+def session_of(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session on the CPU whose threads do not spin while they wait. Raises CompileError if it takes the model not."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common class of its errors
+        raise CompileError(f"onnxruntime does not run this network: {str(error).splitlines()[0]}") from error
+
+
+def _tuple(names: Collection[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _as_input(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype == np.float64 else array

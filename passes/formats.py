@@ -1,0 +1,100 @@
+"""annotate-formats and assign-formats: a number format for every tensor that the hardware moves or stores.
+
+ir/assign.py says which tensors these are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from bitwright.ir import edit
+from bitwright.ir.assign import activation_values, assign, read_formats, spread, weight_values
+from bitwright.ir.formats import Affine, Canonical, Format, parse
+from bitwright.ir.graph import Graph, Value
+from bitwright.passes.base import Context, Pass, Span
+from bitwright.passes.ranges import Range, bounded, measured
+
+
+@dataclass(frozen=True)
+class AnnotateFormats(Pass):
+    """One kind and width for all weights and one for all activations; each tensor (or channel) gets its own bias.
+
+    Biases come from the largest magnitude: of the weights, and of activations on the calibration samples, or, without
+    samples, from bounds for inputs in [-input_max, input_max]. `unsigned` takes the sign bit of tensors that are never
+    negative for one more bit of value.
+
+    - input %x : f32[N,1,28,28]
+    + input %x : FIXED<8,B=1>[N,1,28,28]
+    - weight %conv1.w = 4b556bef : f32[6,1,5,5]
+    + weight %conv1.w = 4b556bef : FIXED<8,B=2>[6,1,5,5]
+    """
+
+    name: ClassVar[str] = "annotate-formats"
+    weights: str = "FIXED 8"
+    activations: str = "FIXED 8"
+    per_channel: bool = False
+    unsigned: bool = False
+    input_max: Annotated[float, Span(1e-30, 1e30)] = 1.0
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        weights, activations = parse(self.weights), parse(self.activations)
+        ranges = self.ranges(graph, context)
+        for value in weight_values(graph):
+            edit.set_type(value, value.tensor_type.with_format(_for_weight(weights, value, self.per_channel)))
+        for value in activation_values(graph):
+            chosen = _for_range(activations, ranges[value.name], self.unsigned)
+            edit.set_type(value, value.tensor_type.with_format(chosen))
+        spread(graph)
+        return True
+
+    def ranges(self, graph: Graph, context: Context) -> dict[str, Range]:
+        if context.samples is not None:
+            return measured(graph, context)
+        context.notes.append(
+            f"no data: formats cover every input in [-{self.input_max:g}, {self.input_max:g}], wider than data ask"
+        )
+        return bounded(graph, -self.input_max, self.input_max)
+
+
+@dataclass(frozen=True)
+class AssignFormats(Pass):
+    """The formats of a file, a line a tensor as libnumber writes them: `conv1.weight EXP 8`, `fc1.input FIXED 15 -3`.
+
+    A name is a layer's weight or input (`<layer>.weight`, `<layer>.input`), or a value's own. Tensors that the file
+    does not name stay as they are.
+
+    - weight %conv1.w = 4b556bef : f32[6,1,5,5]
+    + weight %conv1.w = 4b556bef : EXP<8>[6,1,5,5]
+    """
+
+    name: ClassVar[str] = "assign-formats"
+    file: str
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        assign(graph, read_formats(Path(self.file)))
+        return True
+
+
+def _for_weight(format: Format, value: Value, per_channel: bool) -> Format:
+    assert value.tensor is not None
+    data = value.tensor.data.astype(np.float64)
+    axes = tuple(range(1, data.ndim)) if per_channel else None
+    axis = 0 if per_channel else None
+    if isinstance(format, Canonical):
+        return format.covering(np.abs(data).max(axes, initial=0), axis)
+    assert isinstance(format, Affine)
+    low, high = np.minimum(data.min(axes), 0), np.maximum(data.max(axes), 0)
+    return Affine.spanning(format.n, low, high, axis)
+
+
+def _for_range(format: Format, range: Range, unsigned: bool) -> Format:
+    if isinstance(format, Canonical):
+        if unsigned and range.low >= 0 and format.n_s and format.width > 1:
+            format = Canonical(0, format.n_e, format.n_f + 1, format.bias)
+        return format.covering(range.magnitude)
+    assert isinstance(format, Affine)
+    return Affine.spanning(format.n, min(range.low, 0.0), max(range.high, 0.0))

@@ -1,0 +1,35 @@
+"""normalise: what exporters write in many ways, in one way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bitwright.ir.graph import Graph
+from bitwright.passes.base import Context, Pass
+from bitwright.passes.dense import RecogniseDense
+from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.transposes import CancelTransposes
+
+MOST_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Normalise(Pass):
+    """remove-identities, recognise-dense and cancel-transposes, again and again until nothing changes.
+
+    Attributes are regular and Constant nodes are weights since the import.
+
+    - %same = onnx.Identity(%x) : f32[1,84]
+    - %y = onnx.MatMul(%same, %w) : f32[1,10]
+    + %y = dense(%x, %w) : f32[1,10]
+    """
+
+    name: ClassVar[str] = "normalise"
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        steps: list[Pass] = [RemoveIdentities(), RecogniseDense(), CancelTransposes()]
+        for rounds in range(MOST_ROUNDS):
+            if not any([step.run(graph, context) for step in steps]):
+                return rounds > 0
+        return True

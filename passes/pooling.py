@@ -1,0 +1,46 @@
+"""fuse-pooling: max pooling goes into the convolution before it, so that no buffer lies between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bitwright.ir import edit
+from bitwright.ir.graph import Graph, Node
+from bitwright.ir.ops import integers
+from bitwright.passes.base import Context, Pass
+from bitwright.passes.chains import absorb, is_plain, only_reader
+
+
+@dataclass(frozen=True)
+class FusePooling(Pass):
+    """A maxpool2d without padding becomes `pool` of the conv2d that only it reads; `only` names the convolutions.
+
+    - %conv1 = conv2d(%x, %conv1.w) {act=relu, kernel=[5,5]} : f32[1,6,24,24]
+    - %pool1 = maxpool2d(%conv1) {kernel=[2,2], strides=[2,2]} : f32[1,6,12,12]
+    + %conv1 = conv2d(%x, %conv1.w) {act=relu, kernel=[5,5], pool=[2,2]} : f32[1,6,12,12]
+    """
+
+    name: ClassVar[str] = "fuse-pooling"
+    only: tuple[str, ...] = ()
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        changed = False
+        for node in list(graph.nodes):
+            if node.op == "conv2d" and (not self.only or node.name in self.only):
+                changed |= _fuse(graph, node)
+        return changed
+
+
+def _fuse(graph: Graph, node: Node) -> bool:
+    pool = only_reader(graph, node.result)
+    if pool is None or pool.op != "maxpool2d" or "pool" in node.attributes or not is_plain(node.result):
+        return False
+    if any(key in pool.attributes for key in ("pads", "dilations", "ceil")):
+        return False
+    kernel, strides = integers(pool, "kernel"), integers(pool, "strides")
+    edit.set_attribute(node, "pool", kernel)
+    if strides != kernel:
+        edit.set_attribute(node, "pool_strides", strides)
+    absorb(graph, node, pool)
+    return True

@@ -1,0 +1,36 @@
+"""The passes by name: the whole table, written out."""
+
+from __future__ import annotations
+
+from bitwright.passes.accumulators import DeriveAccumulators
+from bitwright.passes.activations import FuseActivations
+from bitwright.passes.base import Pass
+from bitwright.passes.batchnorm import FuseBatchnorm
+from bitwright.passes.constants import FoldConstants, RemoveDead
+from bitwright.passes.dense import RecogniseDense
+from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.normalise import Normalise
+from bitwright.passes.pooling import FusePooling
+from bitwright.passes.transposes import CancelTransposes
+
+PASSES: dict[str, type[Pass]] = {
+    kind.name: kind
+    for kind in (
+        AnnotateFormats,
+        AssignFormats,
+        CancelTransposes,
+        DeriveAccumulators,
+        FoldConstants,
+        FuseActivations,
+        FuseBatchnorm,
+        FusePooling,
+        Normalise,
+        RecogniseDense,
+        RemoveDead,
+        RemoveIdentities,
+    )
+}
+
+# What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
+STRUCTURE = "fold-constants,normalise,remove-dead,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"

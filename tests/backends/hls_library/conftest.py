@@ -1,0 +1,57 @@
+"""How the tests of the HLS header library find it, compile against it and know what must come out."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).parent
+HLS = HERE.parents[2] / "backends" / "hls"
+
+Compile = Callable[..., Path]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"hls_library_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def reference() -> ModuleType:
+    return load("reference")
+
+
+@pytest.fixture(scope="session")
+def ap_flags() -> list[str]:
+    """The flags of a build with the ap_* types; skips without them."""
+    spec = importlib.util.find_spec("hls4ml")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("hls4ml, which brings the Apache-2.0 ap_* headers, is not installed")
+    headers = Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
+    return ["-DBITWRIGHT_AP_TYPES", f"-isystem{headers}"]
+
+
+@pytest.fixture(scope="session")
+def compile_cpp() -> Compile:
+    """compile_cpp(target, sources, flags): the library's headers must not raise one warning."""
+
+    def run(target: Path, sources: list[Path], *flags: str) -> Path:
+        includes = [f"-I{HLS / 'include'}", f"-I{HLS / 'csim'}", f"-I{sources[0].parent}"]
+        warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+        command = ["g++", "-std=c++17", *warnings, *includes, *flags, *map(str, sources), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return target
+
+    return run

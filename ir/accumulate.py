@@ -1,6 +1,6 @@
 """The exact accumulator of a conv2d or dense whose input and weights have formats: its step and its width, derived.
 
-    step[c]  = step of the input x step of channel c's weights              (a power of two)
+    step[c]  = step of the input x step of channel c's weights              (a power of two; EXP: its smallest weight)
     bound[c] = sum |w[c]| x max |x| + |bias[c]|, in steps                   (no sum, in any order, is larger)
     bits     = 1 + bits of the largest bound                                (two's complement)
 
@@ -22,9 +22,14 @@ from bitwright.ir.tensor import Array
 
 @dataclass(frozen=True)
 class Accumulator:
-    """exponents: log2 of the step, int64 [channels]; bias: in steps, float64 [channels]; bound: of |sum|, in steps."""
+    """The accumulator of each output channel, whose numbers count steps.
+
+    exponents: log2 of the step, int64 [channels]; weight_exponents: log2 of the weights' part of it; bias: float64
+    [channels]; bound: what no |sum| exceeds.
+    """
 
     exponents: NDArray[np.int64]
+    weight_exponents: NDArray[np.int64]
     bias: NDArray[np.float64]
     bound: int
 
@@ -51,15 +56,24 @@ def accumulator(node: Node) -> Accumulator | None:
     if x is None or w is None or weight.tensor is None or x.axis is not None or w.axis not in (None, 0):
         return None
     channels = weight.tensor.shape[0]
-    exponents = np.broadcast_to(w.step_exponents, channels) + x.step_exponents
-    bias = _bias(node.optional(2), exponents)
     quantized = w.quantize(weight.tensor.data, "%" + weight.name).astype(np.float64).reshape(channels, -1)
-    sums = np.abs(np.ldexp(quantized, -np.broadcast_to(w.step_exponents, channels)[:, None])).sum(1)
+    weight_exponents = _weight_exponents(w, quantized)
+    exponents = weight_exponents + x.step_exponents
+    bias = _bias(node.optional(2), exponents)
+    sums = np.abs(np.ldexp(quantized, -weight_exponents[:, None])).sum(1)
     slack = 1.0 if sums.max(initial=0) < 2**53 else 1 + 2.0**-20  # a sum of so large numbers was rounded
-    largest = max(
-        (int(np.ceil(s * slack)) * x.max_code + int(abs(b)) for s, b in zip(sums, bias, strict=True)), default=0
-    )
-    return Accumulator(exponents, bias, largest)
+    pairs = zip(sums, bias, strict=True)
+    bound = max((int(np.ceil(total * slack)) * x.max_code + int(abs(b)) for total, b in pairs), default=0)
+    return Accumulator(exponents, weight_exponents, bias, bound)
+
+
+def _weight_exponents(format: Canonical, quantized: NDArray[np.float64]) -> NDArray[np.int64]:
+    """log2 of what every weight of a channel is a multiple of, int64 [channels]; quantized: [channels, inputs]."""
+    steps = np.broadcast_to(format.step_exponents, len(quantized))
+    if format.n_e == 0:
+        return steps
+    sizes = np.where(quantized == 0, np.inf, np.abs(quantized)).min(1, initial=np.inf)
+    return np.where(np.isinf(sizes), steps, np.frexp(np.where(np.isinf(sizes), 1.0, sizes))[1] - 1).astype(np.int64)
 
 
 def _bias(value: Value | None, exponents: NDArray[np.int64]) -> NDArray[np.float64]:

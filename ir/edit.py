@@ -78,18 +78,14 @@ def add_result(node: Node, name: str, type: ValueType) -> Value:
 
 def set_attribute(node: Node, name: str, attribute: Attribute | None) -> None:
     """Set an attribute, or take it away with None."""
-    if attribute is None:
-        node.attributes.pop(name, None)
-        return
-    node.attributes[name] = attribute
-    for inner in node.subgraphs():
-        inner.parent = node
+    others = {key: value for key, value in node.attributes.items() if key != name}
+    _set_attributes(node, others if attribute is None else {**node.attributes, name: attribute})
 
 
 def set_op(node: Node, op: str, attributes: Mapping[str, Attribute]) -> None:
     """Make another op of a node; operands and results stay."""
     node.op = op
-    node.attributes = dict(attributes)
+    _set_attributes(node, attributes)
 
 
 def set_type(value: Value, type: ValueType) -> None:
@@ -136,10 +132,7 @@ def erase_node(node: Node) -> None:
     for result in node.results:
         if result.uses or id(result) in shown:
             raise InternalError(f"%{result.name} is erased while it is read")
-    for inner in node.subgraphs():
-        for graph in inner.walk():
-            for child in graph.nodes:
-                _drop_operands(child)
+    _release(node.subgraphs())
     _drop_operands(node)
     node.graph.nodes.remove(node)
     for result in node.results:
@@ -147,7 +140,7 @@ def erase_node(node: Node) -> None:
 
 
 def erase_weight(graph: Graph, value: Value) -> None:
-    if value.uses:
+    if value.uses or id(value) in _shown(graph):
         raise InternalError(f"%{value.name} is erased while it is read")
     del graph.values[value.name]
 
@@ -157,13 +150,13 @@ def erase_unread_weights(graph: Graph) -> bool:
     shown = _shown(graph)
     unread = [value for value in graph.weights if not value.uses and id(value) not in shown]
     for value in unread:
-        erase_weight(graph, value)
+        del graph.values[value.name]
     return bool(unread)
 
 
 def rename(graph: Graph, value: Value, name: str) -> None:
     """Give a value of this graph another name, kept at its place; an input keeps its outside name."""
-    if name != value.name and graph.root().find(name) is not None:
+    if name != value.name and name in _names(graph):
         raise InternalError(f"%{name} exists")
     outside = graph.external.pop(value.name, value.name)
     graph.values = {name if v is value else key: v for key, v in graph.values.items()}
@@ -265,6 +258,23 @@ def _register(graph: Graph, value: Value) -> Value:
 
 def _names(graph: Graph) -> set[str]:
     return {name for inner in graph.root().walk() for name in inner.values}
+
+
+def _set_attributes(node: Node, attributes: Mapping[str, Attribute]) -> None:
+    before = set(node.subgraphs())
+    node.attributes = dict(attributes)
+    after = set(node.subgraphs())
+    for inner in after:
+        inner.parent = node
+    _release(inner for inner in before - after if inner.parent is node)
+
+
+def _release(graphs: Iterable[Graph]) -> None:
+    """What subgraphs that are lost read, they read no more."""
+    for lost in graphs:
+        for graph in lost.walk():
+            for child in graph.nodes:
+                _drop_operands(child)
 
 
 def _append_operand(node: Node, value: Value | None) -> None:

@@ -142,13 +142,11 @@ def _exact_sum(node: Node, x: Array, w: Array, exact: Accumulator) -> Array:
     if exact.bound < 2**53:
         sums = _products(node, x.astype(np.float64), w.astype(np.float64))
         return np.asarray(sums + _along_channels(node, exact.bias * steps, sums.ndim))
-    x_format, w_format = exact_format(node.operand(0)), exact_format(node.operand(1))
+    x_format = exact_format(node.operand(0))
     assert x_format is not None
-    assert w_format is not None
     dtype = np.int64 if exact.bound < 2**63 else object
     x_steps = _to_integers(x, x_format.step_exponents, dtype)
-    w_exponents = np.broadcast_to(w_format.step_exponents, w.shape[0]).reshape(-1, *[1] * (w.ndim - 1))
-    w_steps = _to_integers(w, w_exponents, dtype)
+    w_steps = _to_integers(w, exact.weight_exponents.reshape(-1, *[1] * (w.ndim - 1)), dtype)
     sums = _products(node, x_steps, w_steps)
     sums = sums + _along_channels(node, _to_integers(exact.bias, np.int64(0), dtype), sums.ndim)
     return np.asarray(_rounded_to_odd(sums) * _along_channels(node, steps, sums.ndim))

@@ -28,10 +28,10 @@ def load(path: str | Path) -> Graph:
     if path.suffix == ".ir":
         beside = path.with_suffix(".npz")
         try:
-            text = path.read_text()
+            text = path.read_text("utf-8")
         except UnicodeDecodeError as error:
             raise CompileError(f"{path}: not a text file") from error
-        graph = parse(text, np.load(beside) if beside.is_file() else None, str(path))
+        graph = parse(text, _load_arrays(beside) if beside.is_file() else None, str(path))
     else:
         from bitwright.ir.onnx.read import load_onnx
 
@@ -48,7 +48,7 @@ def save(graph: Graph, path: str | Path) -> None:
 
         save_onnx(graph, path)
     elif path.suffix == ".ir":
-        path.write_text(to_text(graph))
+        path.write_text(to_text(graph), "utf-8", newline="\n")
         _save_arrays(store(graph), path.with_suffix(".npz"))
     else:
         raise CompileError(f"{path}: a graph is saved as .onnx or .ir")
@@ -57,6 +57,14 @@ def save(graph: Graph, path: str | Path) -> None:
 def store(graph: Graph) -> Mapping[str, Array]:
     """The arrays that the text refers to by hash: weights by name, attributes by hash."""
     return {name: _storable(tensor.data) for name, tensor in _tensors(graph) if not tensor_text(tensor).startswith("[")}
+
+
+def _load_arrays(path: Path) -> Mapping[str, Array]:
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CompileError(f"{path}: not an .npz file, or damaged ({error})") from error
 
 
 def _save_arrays(arrays: Mapping[str, Array], path: Path) -> None:
@@ -80,9 +88,10 @@ def _tensors(graph: Graph) -> Iterator[tuple[str, Tensor]]:
 
 
 def _storable(array: Array) -> Array:
-    """In a form that .npz holds: small element types as bytes, strings as JSON in bytes."""
+    """In a form that .npz holds: ml_dtypes as their bytes; strings as JSON in bytes, bytes in hexadecimal."""
     if array.dtype.kind == "O":
-        return np.frombuffer(json.dumps([str(item) for item in array.reshape(-1)]).encode(), np.uint8)
-    if array.dtype.kind == "V" or array.dtype.name.startswith(("int2", "int4", "uint2", "uint4")):
+        items = [[item.hex()] if isinstance(item, bytes) else str(item) for item in array.reshape(-1)]
+        return np.frombuffer(json.dumps(items).encode(), np.uint8)
+    if array.dtype.isbuiltin != 1:
         return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return array

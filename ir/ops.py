@@ -48,6 +48,7 @@ class Op:
 
 
 REQUIRED = ""
+LISTS = ("dilations", "kernel", "pads", "perm", "pool", "pool_strides", "shape", "strides")  # of integers
 
 
 def attribute(node: Node, name: str) -> Attribute:
@@ -144,6 +145,9 @@ def _rank4(node: Node, shape: Shape) -> None:
 
 def _windows(node: Node, shape: Shape, kernel: Sequence[int]) -> tuple[Dim, Dim]:
     strides, pads, dilations = (integers(node, name) for name in ("strides", "pads", "dilations"))
+    sizes = (*kernel, *strides, *dilations)
+    if not len(kernel) == len(strides) == len(dilations) == 2 or len(pads) != 4 or min(sizes) < 1 or min(pads) < 0:
+        raise ShapeError("kernel, strides and dilations are two positive numbers, pads are four that are not negative")
     ceil = bool(node.attributes.get("ceil", 0))
     rows, cols = (
         window_extent(shape[2 + i], kernel[i], strides[i], pads[i], pads[2 + i], dilations[i], ceil) for i in (0, 1)
@@ -156,6 +160,8 @@ def _after_pool(node: Node, rows: Dim, cols: Dim) -> tuple[Dim, Dim]:
     if not pool:
         return rows, cols
     strides = integers(node, "pool_strides") or pool
+    if not len(pool) == len(strides) == 2 or min(*pool, *strides) < 1:
+        raise ShapeError("pool and pool_strides are two positive numbers")
     return (
         window_extent(rows, pool[0], strides[0], 0, 0, 1, False),
         window_extent(cols, pool[1], strides[1], 0, 0, 1, False),
@@ -167,6 +173,8 @@ def _conv2d(node: Node, shapes: Sequence[Shape]) -> Shape:
     _rank4(node, x)
     _rank4(node, w)
     groups, kernel = integer(node, "groups"), integers(node, "kernel")
+    if groups < 1:
+        raise ShapeError("groups is a positive number")
     if isinstance(x[1], int) and isinstance(w[1], int) and x[1] != w[1] * groups:
         raise ShapeError(f"{x[1]} channels for weights of {groups} x {w[1]}")
     if isinstance(w[0], int) and w[0] % groups:
@@ -242,6 +250,8 @@ def _flatten(node: Node, shapes: Sequence[Shape]) -> Shape:
 def _reshape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """0 copies a dimension, -1 takes what is left."""
     source, target = shapes[0], integers(node, "shape")
+    if target.count(-1) > 1 or min(target, default=0) < -1:
+        raise ShapeError(f"reshape to {list(target)} leaves more than one dimension open")
     if any(dim == 0 and i >= len(source) for i, dim in enumerate(target)):
         raise ShapeError(f"reshape to {list(target)} copies a dimension that is not there")
     dims: list[Dim] = [source[i] if dim == 0 else dim for i, dim in enumerate(target)]

@@ -23,10 +23,13 @@ Store = Mapping[str, Array]
 _BLANK = re.compile(r"(?:\s+|//[^\n]*)*")
 _NAME = re.compile(r"%([\w.$]+)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
-_OP = re.compile(r"[A-Za-z_][\w.]*(?:::\w+)?")
+_WORD_GOES_ON = re.compile(r"\w")
+_OP = re.compile(r"[A-Za-z_][\w.\-]*(?:::\w+)?")
+_CALL = re.compile(_OP.pattern + r"\(")
 _STRING = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 _REAL = re.compile(r"-?(?:inf\b|nan\b|(?:\d+\.\d*|\d+(?=[eE]))(?:[eE][+-]?\d+)?)")
 _INTEGER = re.compile(r"-?\d+")
+_BYTES = re.compile(r'((?:[0-9a-f]{2})*)"')
 _KEY = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}\b")
 _FORMAT = re.compile(r"[A-Z]+<[^>]*>")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
@@ -66,6 +69,7 @@ class _Parser:
         self.file = file
         self.at = 0
         self.tables: dict[str, Table] = {}
+        self.names: set[str] = set()
 
     # what stands at the position
 
@@ -87,7 +91,7 @@ class _Parser:
     def accept(self, token: str) -> bool:
         self.skip()
         end = self.at + len(token)
-        if not self.text.startswith(token, self.at) or (token[-1].isalpha() and self.text[end : end + 1].isalnum()):
+        if not self.text.startswith(token, self.at) or (token[-1].isalpha() and _WORD_GOES_ON.match(self.text, end)):
             return False
         self.at = end
         return True
@@ -129,10 +133,10 @@ class _Parser:
         elif self.accept("#"):
             self.table()
         elif self.accept("input"):
-            name, tensor, external, type = self.declaration(graph)
+            name, tensor, external, type = self.declaration()
             edit.add_input(graph, name, type, external, self.weight(name, tensor, type, start))
         elif self.accept("weight"):
-            name, data, _, type = self.declaration(graph)
+            name, data, _, type = self.declaration()
             weight = self.weight(name, data, type, start)
             if weight is None or not isinstance(type, Type):
                 self.fail("a weight has data and a tensor's type", start)
@@ -144,7 +148,7 @@ class _Parser:
             self.node(graph)
 
     def table(self) -> None:
-        name = self.need(re.compile(r"[\w.$]+"), "a table's name")[0]
+        name = self.need(re.compile(r"[\w.$:]+"), "a table's name")[0]
         self.expect("=")
         self.expect("[")
         items: list[float] = []
@@ -153,15 +157,15 @@ class _Parser:
             items.append(float(number[0]))
         self.tables[name] = tuple(items)
 
-    def declaration(self, graph: Graph) -> tuple[str, str | list[str] | None, str | None, ValueType]:
+    def declaration(self) -> tuple[str, str | list[str] | None, str | None, ValueType]:
         start = self.at
-        name = self.new_name(graph)
+        name = self.new_name()
         data: str | list[str] | None = None
         if self.accept("="):
             data = self.data()
         external = self.string() if self.accept("as") else None
         self.expect(":")
-        type = self.type(graph)
+        type = self.type()
         if data is not None and not (isinstance(type, Type) and type.static_shape is not None):
             self.fail("data need a tensor's type with every dimension known", start)
         return name, data, external, type
@@ -183,26 +187,41 @@ class _Parser:
         if isinstance(data, list):
             if len(data) != int(np.prod(shape, dtype=np.int64)):
                 self.fail(f"{len(data)} numbers for shape {list(shape)}", start)
-            numbers = [float(item) if dtype.kind in "fV" else int(item) for item in data]
-            return Tensor(np.array(numbers).astype(dtype).reshape(shape))
+            return Tensor(self.numbers(data, dtype, start).reshape(shape))
         if self.store is None:
             return Tensor.from_key(data, dtype, shape)
         if name not in self.store:
             self.fail(f"%{name} has no data in the file beside", start)
-        tensor = Tensor(restore(self.store[name], dtype, shape))
+        try:
+            tensor = Tensor(restore(self.store[name], dtype, shape))
+        except ValueError as error:
+            self.fail(f"%{name}: the data in the file beside are damaged: {error}", start)
         if tensor.shape != shape or tensor.key != data:
-            self.fail(f"%{name}: the data in the file beside have hash {tensor.key} and shape {tensor.shape}", start)
+            found = f"hash {tensor.key} and shape {list(tensor.shape)}"
+            self.fail(f"%{name}: the data in the file beside have {found}", start)
         return tensor
 
+    def numbers(self, items: list[str], dtype: np.dtype[Any], start: int) -> Array:
+        """A list of numbers as an array, if every one is an element of that dtype."""
+        try:
+            if dtype.kind in "fV":
+                return np.array([float(item) for item in items]).astype(dtype)
+            if dtype.kind in "iub":
+                return np.array([int(item) for item in items], dtype)
+        except (ValueError, OverflowError):
+            pass
+        self.fail(f"the list is no data of {dtype.name}", start)
+
     def node(self, graph: Graph) -> None:
-        names: list[tuple[str, int]] = []
-        while not names or self.accept(","):
-            self.skip()
-            start = self.at
+        names: list[str] = []
+        self.skip()
+        if not _CALL.match(self.text, self.at):
             if not self.peek("%"):
                 self.fail("input, weight, output, a table or %result = op(...) expected")
-            names.append((self.new_name(graph), start))
-        self.expect("=")
+            names.append(self.new_name())
+            while self.accept(","):
+                names.append(self.new_name())
+            self.expect("=")
         op = self.need(_OP, "an op")[0]
         self.expect("(")
         operands: list[Value | None] = []
@@ -220,13 +239,9 @@ class _Parser:
                 key = self.need(_WORD, "an attribute's name")[0]
                 self.expect("=")
                 edit.set_attribute(node, key, self.attribute(node))
-        self.expect(":")
-        for i, (name, start) in enumerate(names):
-            if i:
-                self.expect(",")
-            if graph.find(name) is not None:
-                self.fail(f"%{name} is defined twice", start)
-            edit.add_result(node, name, self.type(graph))
+        for i, name in enumerate(names):
+            self.expect("," if i else ":")
+            edit.add_result(node, name, self.type())
 
     def attribute(self, node: Node) -> Attribute:
         for kind in ("ints", "floats", "strings"):
@@ -240,8 +255,7 @@ class _Parser:
                 items.append(self.attribute(node))
             return tuple(items)
         if self.accept('b"'):
-            digits = self.need(re.compile(r'([0-9a-f]*)"'), "hexadecimal digits")[1]
-            return bytes.fromhex(digits)
+            return bytes.fromhex(self.need(_BYTES, "pairs of hexadecimal digits")[1])
         if self.peek('"'):
             return self.string()
         if self.accept("tensor<"):
@@ -273,15 +287,16 @@ class _Parser:
         name = self.need(_NAME, "a value's name")[1]
         return graph.find(name) or self.fail(f"%{name} is not defined above", start)
 
-    def new_name(self, graph: Graph) -> str:
+    def new_name(self) -> str:
         self.skip()
         start = self.at
         name = self.need(_NAME, "a value's name")[1]
-        if graph.find(name) is not None:
+        if name in self.names:
             self.fail(f"%{name} is defined twice", start)
+        self.names.add(name)
         return name
 
-    def type(self, graph: Graph | None = None) -> ValueType:
+    def type(self) -> ValueType:
         self.skip()
         start = self.at
         if self.accept("?"):
@@ -337,7 +352,8 @@ class _Parser:
 def restore(array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """An array as it was before files.py brought it into a form that .npz holds."""
     if dtype.kind == "O":
-        return np.array(json.loads(array.tobytes()), object).reshape(shape)
+        items = [bytes.fromhex(item[0]) if isinstance(item, list) else item for item in json.loads(array.tobytes())]
+        return np.array(items, object).reshape(shape)
     if array.dtype != dtype and array.dtype == np.uint8:
         return array.view(dtype).reshape(shape)
     return array

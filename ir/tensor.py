@@ -65,8 +65,8 @@ class Tensor:
             data = self.data
             if data.dtype.kind == "O":
                 for item in data.flat:
-                    raw = item if isinstance(item, bytes) else str(item).encode()
-                    digest.update(f"{len(raw)}:".encode() + raw)
+                    raw, mark = (item, "b") if isinstance(item, bytes) else (str(item).encode(), "")
+                    digest.update(f"{mark}{len(raw)}:".encode() + raw)
             else:
                 digest.update(np.ascontiguousarray(data).view(np.uint8).reshape(-1).data)
             self._key = digest.hexdigest()[:HASH_DIGITS]

@@ -26,7 +26,7 @@ from bitwright.ir.formats.text import Table
 from bitwright.ir.graph import Attribute, EmptyList, Graph, Node, Value
 from bitwright.ir.ops import OPS
 from bitwright.ir.tensor import Tensor
-from bitwright.ir.types import ContainerType, Type, UnknownType, ValueType, type_tables
+from bitwright.ir.types import ContainerType, Type, UnknownType, ValueType, quote, type_tables
 
 INLINE_INTEGERS = 16
 INLINE_FLOATS = 4
@@ -81,7 +81,7 @@ def attribute_text(value: Attribute) -> str:
     if isinstance(value, bool | int):
         return str(int(value))
     if isinstance(value, float):
-        return repr(value)
+        return repr(float(value))
     if isinstance(value, str):
         return value if _IDENTIFIER.match(value) and value not in _RESERVED else quote(value)
     if isinstance(value, bytes):
@@ -94,11 +94,6 @@ def attribute_text(value: Attribute) -> str:
         return "\n".join(_graph_lines(value, "graph"))
     assert isinstance(value, Type | ContainerType | UnknownType)
     return f"type<{value}>"
-
-
-def quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
 
 
 def table_lines(name: str, table: Table) -> list[str]:

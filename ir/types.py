@@ -1,7 +1,7 @@
 """The type of a value: a number format (or one of ONNX's own element types) and a shape.
 
 f32[1,10]      FIXED<8,B=1>[N,1,28,28]      i64[*] (rank unknown)      f32[N,?] (a dimension unknown)
-seq<f32[*]>    optional<i64[3]>             sparse<f32[3,4]>           map<i64,f32>          ? (nothing known)
+seq<f32[*]>    optional<i64[3]>             sparse<f32[3,4]>           map<i64[],f32[3]>     ? (nothing known)
 """
 
 from __future__ import annotations
@@ -168,4 +168,10 @@ def _dim_text(dim: Dim) -> str:
         return "?"
     if isinstance(dim, int):
         return str(dim)
-    return dim if re.fullmatch(r"[A-Za-z_]\w*", dim) else '"' + dim.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return dim if re.fullmatch(r"[A-Za-z_]\w*", dim) else quote(dim)
+
+
+def quote(text: str) -> str:
+    """Any text on one line, in quotes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'

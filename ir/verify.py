@@ -7,14 +7,20 @@ from functools import partial
 
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Attribute, Graph, Node, Value
-from bitwright.ir.ops import ACTIVATIONS, OPS, REQUIRED, ShapeError, result_shape
-from bitwright.ir.text import node_text
+from bitwright.ir.ops import ACTIVATIONS, LISTS, OPS, REQUIRED, ShapeError, result_shape
+from bitwright.ir.text import attribute_text, node_text
 from bitwright.ir.types import Shape, Type, shape_text
 
 
 def verify(graph: Graph, file: str = "") -> None:
     """Raise CompileError, naming the node, its op, its shapes and where it came from, if the graph is not right."""
     _verify(graph, set(), file)
+    names: set[str] = set()
+    for inner in graph.walk():
+        for name in inner.values:
+            if name in names:
+                raise CompileError(f"{_place(file)}%{name} names two values")
+            names.add(name)
 
 
 def _verify(graph: Graph, around: set[int], file: str) -> None:
@@ -64,18 +70,20 @@ def _check_value(value: Value, fail: Callable[[str], CompileError]) -> None:
 
 def _check_hardware(node: Node, fail: Callable[[str], CompileError]) -> None:
     op = OPS[node.op]
-    least = sum(1 for name in op.operands if name[-1] not in "?*")
-    most = len(op.operands) if not op.operands[-1].endswith("*") else len(node.operands)
-    if not least <= len(node.operands) <= max(most, 1) or any(v is None for v in node.operands[:least]):
-        raise fail(f"{node.op} takes ({', '.join(op.operands)}), not {len(node.operands)} operands")
+    count = len(node.operands)
+    any_number = op.operands[-1].endswith("*")  # but one at least, and all there
+    least = max(count, 1) if any_number else sum(not name.endswith("?") for name in op.operands)
+    if not least <= count <= max(least, len(op.operands)) or None in node.operands[:least]:
+        given = ", ".join("_" if value is None else f"%{value.name}" for value in node.operands)
+        raise fail(f"{node.op} takes ({', '.join(op.operands)}), not ({given})")
     if len(node.results) != 1:
         raise fail(f"{node.op} has one result")
     for name, value in node.attributes.items():
         if name not in op.attributes:
             raise fail(f"{node.op} has no attribute {name}; it has {', '.join(op.attributes) or 'none'}")
-        default = op.attributes[name]
-        if default is not REQUIRED and not _same_kind(value, default):
-            raise fail(f"{name}={value!r} is no {type(default).__name__}")
+        kind = _kind(name, op.attributes[name])
+        if not _is_of(kind, value):
+            raise fail(f"{name}={attribute_text(value)} is no {kind}")
     for name, default in op.attributes.items():
         if default is REQUIRED and name not in node.attributes:
             raise fail(f"{node.op} needs {name}")
@@ -90,10 +98,19 @@ def _check_hardware(node: Node, fail: Callable[[str], CompileError]) -> None:
         raise fail(f"the result has shape {shape_text(shape)}, not {shape_text(actual)}")
 
 
-def _same_kind(value: Attribute, default: Attribute) -> bool:
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(default)) if not isinstance(default, tuple) else isinstance(value, tuple)
+def _kind(name: str, default: Attribute) -> str:
+    """What an attribute of a hardware op is, in words."""
+    if name in LISTS:
+        return "list of integers"
+    if default is REQUIRED or isinstance(default, int):
+        return "integer"
+    return "number" if isinstance(default, float) else "word"
+
+
+def _is_of(kind: str, value: Attribute) -> bool:
+    if kind == "list of integers":
+        return isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+    return isinstance(value, {"integer": int, "number": int | float, "word": str}[kind])
 
 
 def _compatible(ours: Shape, theirs: Shape) -> bool:

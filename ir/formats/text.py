@@ -33,17 +33,17 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _WIDTH = re.compile(r"[0-9]{1,4}")
 _FIELD = re.compile(
     rf"(?P<name>[A-Za-z]+)=(?:(?P<number>{_NUMBER})"
-    rf"|(?:\{{(?P<list>{_NUMBER}(?:,\s*{_NUMBER})*)\}}|#(?P<table>[\w.$]+))@(?P<axis>-?[0-9]{{1,2}}))"
+    rf"|(?:\{{(?P<list>{_NUMBER}(?:,\s*{_NUMBER})*)\}}|#(?P<table>[\w.$:]+))@(?P<axis>-?[0-9]{{1,2}}))"
 )
 _LONG = re.compile(r"(?P<kind>[A-Z]+)<(?P<fields>.*)>$")
 
 
 def to_text(format: Format, tables: str | None = None) -> str:
-    """The form of the graph text. With `tables`, lists a channel are referred to as `#tables` (`#tables.zero`)."""
+    """The form of the graph text. With `tables`, lists a channel are referred to as `#tables` (`#tables:zero`)."""
     if isinstance(format, Affine):
         fields = [str(format.n), "scale=" + _parameter(format.scale, format.axis, tables)]
         if format.zero:
-            fields.append("zero=" + _parameter(format.zero, format.axis, tables and tables + ".zero"))
+            fields.append("zero=" + _parameter(format.zero, format.axis, tables and tables + ":zero"))
         fields += ["signed"] * format.signed
         return f"AFFINE<{','.join(fields)}>"
     assert isinstance(format, Canonical)
@@ -65,11 +65,11 @@ def short(format: Format) -> str:
 
 
 def tables_of(format: Format) -> dict[str, Table]:
-    """The lists a channel that `to_text(format, tables=name)` refers to, by suffix of the name ("" or ".zero")."""
+    """The lists a channel that `to_text(format, tables=name)` refers to, by suffix of the name ("" or ":zero")."""
     if format.axis is None:
         return {}
     if isinstance(format, Affine):
-        zero = {".zero": format.zero} if isinstance(format.zero, tuple) else {}
+        zero = {":zero": format.zero} if isinstance(format.zero, tuple) else {}
         return {"": format.scale, **zero} if isinstance(format.scale, tuple) else {}
     return {"": format.bias} if isinstance(format, Canonical) and isinstance(format.bias, tuple) else {}
 

@@ -175,7 +175,7 @@ EMIT: dict[str, Callable[[Emitter, Node, list[str], str], None]] = {
     "dense": _sum,
     "flatten": _same("Flatten", "axis"),
     "globalavgpool": _same("GlobalAveragePool"),
-    "hardsigmoid": _same("HardSigmoid", "alpha", "beta", since=6),
+    "hardsigmoid": _same("HardSigmoid", "alpha", "beta"),
     "hardswish": _same("HardSwish", since=14),
     "maxpool2d": _pool,
     "mul": _same("Mul", since=7),

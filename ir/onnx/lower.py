@@ -7,6 +7,7 @@ shape, say); the node then stays `onnx.<Op>`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -31,21 +32,25 @@ def lower(graph: Graph) -> None:
 
 
 def _try(node: Node, op: str, rule: Rule) -> None:
-    before = (node.op, dict(node.attributes), list(node.operands))
+    """Lower a node, or leave it as it was."""
+    before = (node.op, node.attributes)
+    operands = list(node.operands)
+    tensors = [(value, value.tensor) for value in operands if value is not None and value.tensor is not None]
     attributes = rule(node)
-    if attributes is None:
-        return
-    edit.set_op(node, op, attributes)
+    shape = None
+    if attributes is not None:
+        edit.set_op(node, op, attributes)
+        with suppress(ShapeError):
+            shape = result_shape(node)
     type = node.result.tensor_type
-    try:
-        shape = result_shape(node)
-    except ShapeError:
-        shape = None
-    if shape is None or not _agree(shape, type.shape):
-        edit.set_op(node, before[0], before[1])
-        edit.set_operands(node, before[2])
+    if shape is not None and _agree(shape, type.shape):
+        edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
         return
-    edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
+    edit.set_op(node, *before)
+    edit.set_operands(node, operands)
+    for value, tensor in tensors:
+        if value.tensor is not tensor:
+            edit.set_tensor(value, tensor)
 
 
 def _is_float(node: Node) -> bool:
@@ -82,11 +87,17 @@ def _opset(node: Node) -> int:
 
 def _constant(node: Node, index: int) -> Array | None:
     value = node.optional(index)
-    return value.tensor.data if value is not None and _is_weight(value) and value.tensor is not None else None
+    tensor = None if value is None else _weight(node, value)
+    return None if tensor is None else tensor.data
 
 
-def _is_weight(value: Value) -> bool:
-    return value.tensor is not None and value.producer is None
+def _weight(node: Node, value: Value) -> Tensor | None:
+    """The data of a weight; an input with a default value is none, because a caller may give it another."""
+    graph: Graph | None = node.graph
+    while graph is not None and graph.values.get(value.name) is not value:
+        graph = graph.parent.graph if graph.parent else None
+    is_input = graph is not None and any(item is value for item in graph.inputs)
+    return None if is_input else value.tensor
 
 
 def _shape(value: Value | None) -> Shape | None:
@@ -115,9 +126,9 @@ def _drop_defaults(attributes: dict[str, Attribute], **defaults: Attribute) -> d
 def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute] | None:
     """kernel, strides, pads and dilations of a two-dimensional window, auto_pad made explicit."""
     shape = _shape(node.operands[0])
-    if shape is None or len(shape) != 4 or len(kernel) != 2:
-        return None
     strides, dilations = _ints(node, "strides", (1, 1)), _ints(node, "dilations", (1, 1))
+    if shape is None or len(shape) != 4 or not len(kernel) == len(strides) == len(dilations) == 2:
+        return None
     pads = _ints(node, "pads", (0, 0, 0, 0))
     auto = node.attributes.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -149,26 +160,23 @@ def _conv(node: Node) -> dict[str, Attribute] | None:
 
 
 def _gemm(node: Node) -> dict[str, Attribute] | None:
-    """alpha A B + beta C with constant B and C -> dense(A, alpha B^T, beta C)."""
+    """alpha A B + beta C -> dense(A, alpha B^T, beta C), where B and C are constant or need no change."""
     x, w, b = _shape(node.operands[0]), node.operand(1), node.optional(2)
     shape = _shape(w)
     if x is None or len(x) != 2 or shape is None or len(shape) != 2 or _int(node, "transA", 0) or _opset(node) < 7:
         return None
     alpha, beta, transposed = _float(node, "alpha", 1.0), _float(node, "beta", 1.0), _int(node, "transB", 0)
-    if w.tensor is None or not _is_weight(w):
-        if alpha != 1.0 or not transposed or (b is not None and (beta != 1.0 or len(_shape(b) or ()) != 1)):
-            return None
-        return {}
-    rows = w.tensor.shape[0 if transposed else 1]
-    if b is not None:
+    rows = shape[0 if transposed else 1]
+    if b is not None and (beta != 1.0 or _shape(b) != (rows,)):
         data = _constant(node, 2)
-        if data is None or data.size not in (1, rows) or data.reshape(-1).shape != (data.shape or (1,))[-1:]:
+        if data is None or not isinstance(rows, int) or data.size not in (1, rows) or data.size != (1, *data.shape)[-1]:
             return None
-        if beta != 1.0 or data.shape != (rows,):
-            bias = np.broadcast_to(np.float32(beta) * data.reshape(-1), (rows,)).astype(np.float32)
-            edit.set_operand(node, 2, _derived(node, b, Tensor(bias)))
+        bias = np.broadcast_to(np.float32(beta) * data.reshape(-1), (rows,)).astype(np.float32)
+        edit.set_operand(node, 2, _derived(node, b, Tensor(bias)))
     if not transposed or alpha != 1.0:
-        tensor = w.tensor
+        tensor = _weight(node, w)
+        if tensor is None:
+            return None
 
         def load() -> Array:
             matrix = tensor.data if transposed else tensor.data.T
@@ -181,7 +189,7 @@ def _gemm(node: Node) -> dict[str, Attribute] | None:
 
 def _derived(node: Node, weight: Value, tensor: Tensor) -> Value:
     """A weight of the same name (with a number, if the old one has other readers) and other data."""
-    if len(weight.uses) == 1 and weight in node.graph.weights:
+    if len(weight.uses) == 1 and weight in node.graph.weights and not node.graph.is_output(weight):
         edit.set_tensor(weight, tensor)
         return weight
     return edit.add_weight(node.graph, edit.unique_name(node.graph, weight.name), tensor)

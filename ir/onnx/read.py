@@ -45,8 +45,10 @@ def load_onnx(path: Path) -> Graph:
 
 def from_model(model: ModelProto, folder: Path | None = None) -> Graph:
     """The graph of a ModelProto; external data are looked for in `folder`."""
-    graph = _Reader(_inferred(model), folder).graph()
+    reader = _Reader(_inferred(model), folder)
+    graph = reader.read(reader.model.graph, None)
     lower(graph)
+    reader.read_metadata(graph)
     return graph
 
 
@@ -61,24 +63,23 @@ def _inferred(model: ModelProto) -> ModelProto:
 
 
 class _Reader:
-    """Builds the graph of one model; `scopes` maps ONNX names to values, innermost graph last."""
+    """Builds the graph of one model; `scopes` maps ONNX names to values, innermost graph last, `values` all of them."""
 
     def __init__(self, model: ModelProto, folder: Path | None) -> None:
         self.model = model
         self.folder = folder
         self.names: set[str] = set()
         self.scopes: list[dict[str, Value]] = []
+        self.values: dict[str, Value] = {}
 
-    def graph(self) -> Graph:
-        graph = self.read(self.model.graph, None)
-        metadata = {entry.key: entry.value for entry in self.model.metadata_props}
-        for key, text in list(metadata.items()):
-            value = graph.values.get(key.removeprefix(FORMAT_KEY)) if key.startswith(FORMAT_KEY) else None
+    def read_metadata(self, graph: Graph) -> None:
+        """The model's metadata; chosen formats among them go to their values."""
+        for entry in self.model.metadata_props:
+            value = self.values.get(entry.key.removeprefix(FORMAT_KEY)) if entry.key.startswith(FORMAT_KEY) else None
             if value is not None and isinstance(value.type, Type):
-                edit.set_type(value, value.type.with_format(parse_format(text)))
-                del metadata[key]
-        graph.metadata = metadata
-        return graph
+                edit.set_type(value, value.type.with_format(parse_format(entry.value)))
+            else:
+                graph.metadata[entry.key] = entry.value
 
     def read(self, proto: GraphProto, parent: Node | None) -> Graph:
         graph = Graph(proto.name or "graph", parent=parent)
@@ -98,7 +99,7 @@ class _Reader:
             if value.type == UNKNOWN:
                 edit.set_type(value, read_type(output.type))
             edit.add_output(graph, value, output.name)
-        self.scopes.pop()
+        self.values |= self.scopes.pop()
         return graph
 
     def read_weights(self, graph: Graph, proto: GraphProto, scope: dict[str, Value]) -> None:

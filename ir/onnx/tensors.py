@@ -13,7 +13,7 @@ from bitwright.ir.onnx.dtypes import ELEMENTS, NAMES
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import DTYPES
 
-PACKED = ("f4e2m1", "i2", "u2", "i4", "u4")
+PACKED = {"f4e2m1": 4, "i2": 2, "u2": 2, "i4": 4, "u4": 4}  # bits of those that share a byte
 
 
 def read_tensor(proto: TensorProto, folder: Path | None) -> Tensor:
@@ -34,7 +34,7 @@ def read_tensor(proto: TensorProto, folder: Path | None) -> Tensor:
     path = (folder or Path()) / info.location
     packed = name in PACKED
     count = int(np.prod(shape, dtype=np.int64))
-    need = (info.offset or 0) + (0 if packed else count * dtype.itemsize)
+    need = (info.offset or 0) + (count * PACKED.get(name, 8 * dtype.itemsize) + 7) // 8
     if not path.is_file():
         raise CompileError(f'external data "{info.location}" of tensor "{proto.name}" is not beside the model')
     if path.stat().st_size < need:
@@ -69,6 +69,11 @@ def write_tensor(tensor: Tensor, name: str) -> TensorProto:
     if array.dtype.kind == "O":
         return onnx.helper.make_tensor(name, TensorProto.STRING, tensor.shape, list(array.reshape(-1)))
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(tensor.shape), name)
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether numpy holds the data as an external file does."""
+    return tensor.dtype.kind != "O" and all(DTYPES[name] != tensor.dtype for name in PACKED)
 
 
 def refer_tensor(tensor: Tensor, name: str, location: str, offset: int) -> TensorProto:

@@ -1,4 +1,4 @@
-"""Graph -> ONNX. Chosen formats do not change the model: they are kept as metadata, `bitwright.format.<value>`.
+"""Graph -> ONNX. Chosen formats do not change the model: they are kept as metadata, `bitwright.format.<ONNX name>`.
 
 Weights of more than `LIMIT` bytes in all go to a file beside, because a protobuf message ends at 2 GB.
 """
@@ -18,7 +18,7 @@ from bitwright.ir.graph import Attribute, EmptyList, Graph, Node, Value
 from bitwright.ir.onnx.dtypes import write_type
 from bitwright.ir.onnx.emit import Emitter
 from bitwright.ir.onnx.read import FORMAT_KEY
-from bitwright.ir.onnx.tensors import refer_tensor, write_tensor
+from bitwright.ir.onnx.tensors import is_mapped, refer_tensor, write_tensor
 from bitwright.ir.ops import OPS
 from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import Type
@@ -31,15 +31,16 @@ EMPTY_LISTS = {"ints": AttributeProto.INTS, "floats": AttributeProto.FLOATS, "st
 
 def save_onnx(graph: Graph, path: Path) -> None:
     """Write the .onnx file, with `<file>.data` beside it if the weights are too large for one message."""
-    sizes = [w.tensor.size * w.tensor.dtype.itemsize for w in graph.weights if w.tensor is not None]
-    if sum(sizes) <= LIMIT:
+    tensors = [value.tensor for value in graph.values.values() if value.tensor is not None]
+    if sum(tensor.size * tensor.dtype.itemsize for tensor in tensors) <= LIMIT:
         path.write_bytes(to_model(graph).SerializeToString())
         return
     location = path.name + ".data"
-    with open(path.with_name(location), "wb") as file:
+    unfinished = path.with_name(location + ".part")  # the weights may be mapped from the file that this replaces
+    with open(unfinished, "wb") as file:
 
         def outside(tensor: Tensor, name: str) -> TensorProto:
-            if tensor.size * tensor.dtype.itemsize < ALIGNMENT or tensor.dtype.kind == "O":
+            if tensor.size * tensor.dtype.itemsize < ALIGNMENT or not is_mapped(tensor):
                 return write_tensor(tensor, name)
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             offset = file.tell()
@@ -49,22 +50,23 @@ def save_onnx(graph: Graph, path: Path) -> None:
         model = to_model(graph, outside)
         file.flush()
         os.fsync(file.fileno())
+    os.replace(unfinished, path.with_name(location))
     path.write_bytes(model.SerializeToString())
 
 
 def to_model(graph: Graph, weight: Callable[[Tensor, str], TensorProto] = write_tensor) -> ModelProto:
     """The ModelProto; `weight` writes one weight's data (inside the message by default)."""
-    opsets = dict(graph.opsets)
-    if "" not in opsets and any(node.op in OPS for inner in graph.walk() for node in inner.nodes):
-        opsets[""] = DEFAULT_OPSET
+    opsets = {"": DEFAULT_OPSET} | graph.opsets
     names = _names(graph)
-    writer = _Writer(names, opsets.get("", DEFAULT_OPSET), weight)
+    writer = _Writer(names, opsets[""], weight)
+    writer.used |= {output.name for inner in graph.walk() for output in inner.outputs}
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     version = max(4, helper.find_min_ir_version_for(imports, ignore_unknown=True))
     model = helper.make_model(writer.graph(graph), opset_imports=imports, ir_version=version, producer_name="bitwright")
     formats = {
-        FORMAT_KEY + name: to_text(value.type.number)
-        for name, value in graph.values.items()
+        FORMAT_KEY + names[id(value)]: to_text(value.type.number)
+        for inner in graph.walk()
+        for value in inner.values.values()
         if isinstance(value.type, Type) and value.type.number is not None
     }
     helper.set_model_props(model, graph.metadata | formats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -41,15 +42,18 @@ class LeNet5:
         low = -127 if name == "conv1" else 0
         return int(self.ref.acc_bits(self.weights[name], self.bias[name], low, 127))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, empty: bool = False) -> None:
+        """`empty` leaves the initialisers out, for a compiler that only reads the types."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in self.LAYERS:
             layer = name.capitalize()
             codes = self.ref.exp_codes(self.weights[name], 4) if name == "fc6" else self.weights[name]
             text = self.ref.tables(layer, name, codes, self.bias[name], self.shift[name], *self.FOLDING[name])
+            if empty:
+                text = re.sub(r"=\s*\{[^;]*;", "= {};", text)
             guard = f"LENET5_WEIGHTS_{name.upper()}_HPP"
             (folder / f"{name}.hpp").write_text(
-                f"// %{name}.weight, %{name}.bias\n#ifndef {guard}\n#define {guard}\n\n#include \"shapes.hpp\"\n\n"
+                f'// %{name}.weight, %{name}.bias\n#ifndef {guard}\n#define {guard}\n\n#include "shapes.hpp"\n\n'
                 f"namespace lenet5_net {{\n\n{text}\n}}  // namespace lenet5_net\n\n#endif\n"
             )
 
@@ -66,8 +70,21 @@ class LeNet5:
         out["fc7"] = self.layer("fc7", x, (1, 1), none, relu=False, high=32767)
         return out
 
+    def count_saturations(self, image: Ints) -> dict[str, int]:
+        """How many numbers of conv1 the format cuts: those that round to more than 127."""
+        acc = self.ref.conv2d(image, self.weights["conv1"], self.bias["conv1"], (5, 5), (1, 1), (2, 2, 2, 2))
+        return {
+            "conv1_saturated": int((self.ref.requantise(acc, self.shift["conv1"], -(1 << 30), 1 << 30) > 127).sum())
+        }
+
     def layer(
-        self, name: str, x: Ints, kernel: tuple[int, int], pads: tuple[int, int, int, int], relu: bool = True, high: int = 127
+        self,
+        name: str,
+        x: Ints,
+        kernel: tuple[int, int],
+        pads: tuple[int, int, int, int],
+        relu: bool = True,
+        high: int = 127,
     ) -> Ints:
         acc = self.ref.conv2d(x, self.weights[name], self.bias[name], kernel, (1, 1), pads)
         return np.asarray(self.ref.requantise(np.maximum(acc, 0) if relu else acc, self.shift[name], -high, high))

@@ -13,7 +13,9 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-def windows(image: Ints, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], fill: int) -> Ints:
+def windows(
+    image: Ints, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], fill: int
+) -> Ints:
     """Every window of the padded image: [out rows, out columns, kernel rows, kernel columns, channels]."""
     top, left, bottom, right = pads
     padded = np.pad(image, ((top, bottom), (left, right), (0, 0)), constant_values=fill)
@@ -36,7 +38,12 @@ def requantise(acc: Ints, shift: Ints, low: int, high: int) -> Ints:
 
 
 def conv2d(
-    image: Ints, weights: Ints, bias: Ints, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+    image: Ints,
+    weights: Ints,
+    bias: Ints,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
 ) -> Ints:
     """The accumulators of a convolution, [out rows, out columns, outputs]."""
     views = windows(image, kernel, stride, pads, 0)

@@ -32,9 +32,8 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<V
     constexpr int held = Scan<L>::held, taps = Pool<L>::taps;
     BITWRIGHT_TRACE_STREAM(out);
 
-    T lines[Scan<L>::places][Scan<L>::buffers][L::lanes];
-#pragma HLS ARRAY_RESHAPE variable=lines complete dim=2
-#pragma HLS ARRAY_RESHAPE variable=lines complete dim=3
+    Vec<typename L::Format, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
+    BITWRIGHT_TOKENS(lines);
 #pragma HLS DEPENDENCE variable=lines inter false
     T columns[taps][L::lanes];  // the largest of each column, of this pixel and of those to its left
 #pragma HLS ARRAY_PARTITION variable=columns complete dim=0
@@ -58,15 +57,19 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<V
         for (int x = 0; x + 1 < taps; ++x) {
             for (int n = 0; n < L::lanes; ++n) columns[x][n] = columns[x + 1][n];
         }
-        for (int n = 0; n < L::lanes; ++n) {
-            T column = pixel[n];
+        for (int n = 0; n < L::lanes; ++n) columns[taps - 1][n] = pixel[n];
+        if (held > 0) {
+            const Vec<typename L::Format, Scan<L>::word> above = lines[scan.place];
+            Vec<typename L::Format, Scan<L>::word> below;  // the rows move up by one, and this pixel joins them
+            BITWRIGHT_TOKEN(below);
             for (int y = 0; y < held; ++y) {
-                const T above = lines[scan.place][y][n];
-                column = above > column ? above : column;
-                if (y > 0) lines[scan.place][y - 1][n] = above;
+                for (int n = 0; n < L::lanes; ++n) {
+                    const T value = above[y * L::lanes + n];
+                    if (value > columns[taps - 1][n]) columns[taps - 1][n] = value;
+                    below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
+                }
             }
-            if (held > 0) lines[scan.place][Scan<L>::buffers - 1][n] = pixel[n];
-            columns[taps - 1][n] = column;
+            lines[scan.place] = below;
         }
 
         if (scan.at_output()) {

@@ -24,15 +24,17 @@ struct Clip {
     static constexpr std::int64_t low = LOW;
     static constexpr std::int64_t high = HIGH;
 };
-using None = Clip<INT64_MIN, INT64_MAX>;
-using Relu = Clip<0, INT64_MAX>;
+
+constexpr std::int64_t unbounded = std::int64_t(1) << 62;
+using None = Clip<-unbounded, unbounded>;
+using Relu = Clip<0, unbounded>;
 
 }  // namespace nn
 
 template <class L>
 struct Rounding {
-    static constexpr int up = larger(0, -L::min_shift);     // every channel is first scaled by 2^up
-    static constexpr int down = larger(0, L::max_shift) + up;  // and then shifted right by shift + up, at most `down`
+    static constexpr int up = larger(0, -L::min_shift);  // every channel is scaled by 2^up first,
+    static constexpr int down = L::max_shift + up;       // and then shifted right by shift + up, at most `down`
     static constexpr int bits = larger(larger(L::acc_bits + up, down), L::Out::bits) + 1;
     static constexpr bool one_shift = L::min_shift == L::max_shift;
 
@@ -50,12 +52,13 @@ template <class L>
 typename L::Out::Type requantize(Int<L::acc_bits> acc, int shift) {
 #pragma HLS INLINE
     using Wide = Int<Rounding<L>::bits>;
-    const UInt<8> places = static_cast<UInt<8>>((Rounding<L>::one_shift ? L::min_shift : shift) + Rounding<L>::up);
+    using Places = Counter<Rounding<L>::down + 1>;
+    const Places places = static_cast<Places>((Rounding<L>::one_shift ? L::min_shift : shift) + Rounding<L>::up);
 
     // Half to even: adding just less than a half rounds ties down, and one more where that result is odd.
-    const Wide scaled = shift_left<Wide>(acc, UInt<8>(Rounding<L>::up));
+    const Wide scaled = shift_left<Wide>(acc, Counter<Rounding<L>::up + 1>(Rounding<L>::up));
     const Wide odd = static_cast<Wide>(scaled >> places) & Wide(1);
-    const Wide half = places == 0 ? Wide(0) : shift_left<Wide>(1, UInt<8>(places - 1));
+    const Wide half = places == 0 ? Wide(0) : shift_left<Wide>(1, Places(places - 1));
     const Wide nudge = places == 0 ? Wide(0) : Wide(half - 1 + odd);
     const Wide rounded = static_cast<Wide>(Wide(scaled + nudge) >> places);
     BITWRIGHT_TRACE_ROUNDED(L, rounded);

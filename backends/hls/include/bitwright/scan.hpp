@@ -15,17 +15,19 @@ struct Scan {
     static constexpr int rows = L::pad_top + L::in_rows + L::pad_bottom;
     static constexpr int cols = L::pad_left + L::in_cols + L::pad_right;
     static constexpr int groups = L::channels / L::lanes;
-    static constexpr int places = cols * groups;       // words of a row
-    static constexpr int steps = rows * places;        // of a frame
-    static constexpr int held = L::kernel_rows - 1;    // rows that wait in line buffers
-    static constexpr int buffers = larger(1, held);    // C++ has no empty array
+    static constexpr int places = cols * groups;     // steps of a row
+    static constexpr int steps = rows * places;      // steps of a frame
+    static constexpr int held = L::kernel_rows - 1;  // rows above that wait in the line buffer
+    static constexpr int word = larger(1, held) * L::lanes;  // elements of a word of it, at least one
+    // Steps until the first window is complete.
+    static constexpr int fill = held * places + L::kernel_cols * groups;
 
     static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
     static_assert(L::kernel_rows <= rows && L::kernel_cols <= cols, "the kernel fits in the padded image");
     static_assert(L::out_rows == (rows - L::kernel_rows) / L::stride_rows + 1, "out_rows follows from the kernel");
     static_assert(L::out_cols == (cols - L::kernel_cols) / L::stride_cols + 1, "out_cols follows from the kernel");
-    // The line buffers are read and written at the same place, which comes back after a row: with a row this long
-    // the write has landed before. A one-dimensional layer lies along the columns.
+    // A step reads and writes the line buffer at the same place, which comes back after a row: in a row this long
+    // the write has landed by then. A one-dimensional layer lies along the columns.
     static_assert(held == 0 || places >= 4, "a row is at least 4 words long");
 
     Counter<rows> row = 0;
@@ -58,7 +60,7 @@ struct Scan {
 #pragma HLS INLINE
         const bool row_ends = place == places - 1;
         if (row_ends) {
-            ++row;
+            row = after(row, rows - 1);
             row_wait = before(row_wait, L::stride_rows - 1);
             col = 0;
             col_wait = L::kernel_cols - 1;

@@ -7,7 +7,7 @@
 //                     inputs = kernel_rows * kernel_cols * channels, simd.
 // Cycles: one for every group of channels of the padded image; a window's first token leaves in the cycle that
 // completes it, every further token takes one more: Window<L>::trips.
-// Memory: one RAM of Scan<L>::places words of (kernel_rows - 1) * lanes elements, and inputs elements of registers.
+// Memory: one RAM of Scan<L>::places words of (kernel_rows - 1) * lanes elements, and `inputs` elements of registers.
 #ifndef BITWRIGHT_WINDOW_HPP
 #define BITWRIGHT_WINDOW_HPP
 
@@ -35,9 +35,8 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
     constexpr int held = Scan<L>::held, chunks = Window<L>::chunks;
     constexpr int width = Window<L>::width, newest = width - L::lanes;
 
-    T lines[Scan<L>::places][Scan<L>::buffers][L::lanes];
-#pragma HLS ARRAY_RESHAPE variable=lines complete dim=2
-#pragma HLS ARRAY_RESHAPE variable=lines complete dim=3
+    Vec<typename L::In, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
+    BITWRIGHT_TOKENS(lines);
 #pragma HLS DEPENDENCE variable=lines inter false
     T window[L::inputs];
 #pragma HLS ARRAY_PARTITION variable=window complete dim=0
@@ -62,11 +61,18 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
             for (int y = 0; y < L::kernel_rows; ++y) {
                 for (int n = 0; n < newest; ++n) window[y * width + n] = window[y * width + n + L::lanes];
             }
-            for (int n = 0; n < L::lanes; ++n) {
-                for (int y = 0; y < held; ++y) window[y * width + newest + n] = lines[scan.place][y][n];
-                window[held * width + newest + n] = pixel[n];
-                // The rows above move up by one, and this pixel joins them.
-                for (int y = 0; y < held; ++y) lines[scan.place][y][n] = window[(y + 1) * width + newest + n];
+            for (int n = 0; n < L::lanes; ++n) window[held * width + newest + n] = pixel[n];
+            if (held > 0) {
+                const Vec<typename L::In, Scan<L>::word> above = lines[scan.place];
+                Vec<typename L::In, Scan<L>::word> below;  // the rows move up by one, and this pixel joins them
+                BITWRIGHT_TOKEN(below);
+                for (int y = 0; y < held; ++y) {
+                    for (int n = 0; n < L::lanes; ++n) {
+                        window[y * width + newest + n] = above[y * L::lanes + n];
+                        below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
+                    }
+                }
+                lines[scan.place] = below;
             }
         }
 

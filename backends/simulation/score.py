@@ -1,0 +1,95 @@
+"""The accuracy of a network in its formats, on labelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.simulation.run import Simulation
+from bitwright.ir import edit
+from bitwright.ir.assign import assign
+from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Format
+from bitwright.ir.graph import Graph
+from bitwright.ir.tensor import Array
+
+Metric = Callable[[Array, Array], float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value on `samples` samples, and whether every layer's arithmetic was exact."""
+
+    metric: str
+    value: float
+    samples: int
+    exact: bool
+
+
+def top(k: int, scores: Array, labels: Array) -> float:
+    """The share of samples whose label is among the `k` highest scores; scores [N, classes], labels int [N].
+
+    Ties go to the lower class, as argmax takes them.
+    """
+    flat = scores.reshape(len(scores), -1)
+    own = flat[np.arange(len(flat)), labels][:, None]
+    before = (flat > own).sum(1) + ((flat == own) & (np.arange(flat.shape[1]) < labels[:, None])).sum(1)
+    return float((before < k).mean())
+
+
+METRICS: dict[str, Metric] = {
+    "top1": lambda scores, labels: top(1, scores, labels),
+    "top5": lambda scores, labels: top(5, scores, labels),
+}
+
+
+def simulate(graph: Graph, inputs: Mapping[str, Array] | Array, threads: int = 0) -> dict[str, Array]:
+    """The outputs of a graph in its formats, float32, by their outside names; a lone input may be an array."""
+    arrays = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    return Simulation(graph, threads).run(arrays)
+
+
+def score(
+    graph: Graph,
+    x: Array,
+    y: NDArray[np.int64] | None,
+    formats: Mapping[str, Format] | None = None,
+    metric: str | Metric = "top1",
+    reference: Graph | None = None,
+) -> Score:
+    """The metric of a network of one input and (first) output on samples `x` with labels `y`.
+
+    formats: an assignment by tensor name (ir/assign.py), on top of the graph's own; metric: top1, top5, agreement (the
+    share of samples on which the highest score is that of `reference`, which needs no labels), or a function of scores
+    and labels. Raises CompileError for an unknown metric, missing labels or labels that are no classes.
+    """
+    if formats:
+        graph = edit.copy(graph)
+        assign(graph, formats)
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+    if metric == "agreement":
+        if reference is None:
+            raise CompileError("agreement compares with another graph, and none is given")
+        y = _first_output(Simulation(reference), x).reshape(len(x), -1).argmax(1)
+    function = METRICS["top1"] if metric == "agreement" else metric if callable(metric) else METRICS.get(metric)
+    if function is None:
+        raise CompileError(f"there is no metric {metric!r}", help=f"the metrics are agreement, {', '.join(METRICS)}")
+    if y is None:
+        raise CompileError(f"{name} needs labels, and the data have none", help="--metric agreement needs none")
+    simulation = Simulation(graph)
+    scores = _first_output(simulation, x)
+    classes = scores.reshape(len(scores), -1).shape[1]
+    if isinstance(metric, str) and len(y) and not (int(y.min()) >= 0 and int(y.max()) < classes):
+        raise CompileError(f"labels run from {y.min()} to {y.max()}, the network has {classes} classes")
+    return Score(name, function(scores, y), len(x), all(simulation.exact.values()))
+
+
+def _first_output(simulation: Simulation, x: Array) -> Array:
+    """The first output's numbers. Raises CompileError if the network has several inputs."""
+    graph = simulation.graph
+    if len(graph.inputs) != 1:
+        raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; a score takes networks of one")
+    return simulation.run({graph.input_name(graph.inputs[0]): x})[graph.outputs[0].name]

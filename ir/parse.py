@@ -158,6 +158,7 @@ class _Parser:
         self.tables[name] = tuple(items)
 
     def declaration(self) -> tuple[str, str | list[str] | None, str | None, ValueType]:
+        self.skip()
         start = self.at
         name = self.new_name()
         data: str | list[str] | None = None
@@ -187,7 +188,7 @@ class _Parser:
         if isinstance(data, list):
             if len(data) != int(np.prod(shape, dtype=np.int64)):
                 self.fail(f"{len(data)} numbers for shape {list(shape)}", start)
-            return Tensor(self.numbers(data, dtype, start).reshape(shape))
+            return Tensor(self.numbers(data, type, start).reshape(shape))
         if self.store is None:
             return Tensor.from_key(data, dtype, shape)
         if name not in self.store:
@@ -201,16 +202,16 @@ class _Parser:
             self.fail(f"%{name}: the data in the file beside have {found}", start)
         return tensor
 
-    def numbers(self, items: list[str], dtype: np.dtype[Any], start: int) -> Array:
-        """A list of numbers as an array, if every one is an element of that dtype."""
+    def numbers(self, items: list[str], type: Type, start: int) -> Array:
+        """A list of numbers as an array, if every one is an element of that type."""
         try:
-            if dtype.kind in "fV":
-                return np.array([float(item) for item in items]).astype(dtype)
-            if dtype.kind in "iub":
-                return np.array([int(item) for item in items], dtype)
+            if type.dtype.kind in "fV":
+                return np.array([float(item) for item in items]).astype(type.dtype)
+            if type.dtype.kind in "iub":
+                return np.array([int(item) for item in items], type.dtype)
         except (ValueError, OverflowError):
             pass
-        self.fail(f"the list is no data of {dtype.name}", start)
+        self.fail(f"the list is no data of type {type}", start)
 
     def node(self, graph: Graph) -> None:
         names: list[str] = []

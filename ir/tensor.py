@@ -80,7 +80,7 @@ class Tensor:
             generator = np.random.default_rng(int(key, 16))
             if dtype.kind == "O":
                 return np.full(shape, key, object)
-            if dtype.kind in "iub":
+            if "int" in dtype.name or dtype.kind == "b":
                 return generator.integers(0, 2, shape).astype(dtype)
             fan_in = max(1, int(np.prod(shape[1:], dtype=np.int64)))
             return np.asarray(generator.standard_normal(shape) / np.sqrt(fan_in)).astype(dtype)

@@ -206,7 +206,7 @@ def _port(graph: Graph, value: Value, is_input: bool) -> PortStage:
     format = _format(value, "input" if is_input else "output")
     outside = graph.input_name(value) if is_input else graph.outputs[0].name
     line = "input " + value_text(value) if is_input else f"output %{value.name}"
-    name = value.name if is_input else outside
+    name = value.name if is_input else outside if outside != value.name else outside + ".out"
     return PortStage(
         name=name,
         line=line,

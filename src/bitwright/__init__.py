@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bitwright.backends.hls.build import compile
     from bitwright.backends.simulation.score import score, simulate
+    from bitwright.compiler import compile
     from bitwright.ir.diff import diff
     from bitwright.ir.files import load, save
     from bitwright.ir.parse import parse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "compile": ("bitwright.backends.hls.build", "compile"),
+    "compile": ("bitwright.compiler", "compile"),
     "diff": ("bitwright.ir.diff", "diff"),
     "load": ("bitwright.ir.files", "load"),
     "parse": ("bitwright.ir.parse", "parse"),

@@ -1,4 +1,4 @@
-"""For tests of compilers: graphs compared by structure, and golden graphs. A pytest plug-in, installed with the package.
+"""For tests of compilers: graphs compared by structure, and golden graphs. A pytest plug-in of the package.
 
     from bitwright.testing import assert_same_graph
 

@@ -1,4 +1,4 @@
-"""Every model of onnx.backend.test that onnxruntime runs gives the same outputs after import -> text -> parse -> export."""
+"""Every model of onnx.backend.test that onnxruntime runs computes the same after import -> text -> parse -> export."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-// Runs an accelerator on the CPU from plain arrays, through its AXI ports. C++17; included by one csim.cpp.
+// Runs an accelerator on the CPU from plain arrays, through its AXI ports. C++17; included once, by a csim.cpp:
 //
 //     extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
 //         return bitwright::csim::run(lenet5, Inputs<Image>(), Outputs<Logits>(), inputs, outputs, frames);
 //     }
+//
+//     g++ -std=c++17 -O3 -march=native -Wno-unknown-pragmas -shared -fPIC -I include -I csim lenet5.cpp csim.cpp -o lenet5.so
 //
 // inputs[i] and outputs[i] hold the frames of port i one after the other, in stream order (channels last). The result
 // is 0, or 1 and bitwright_error() says why: a value outside its format, a stream that ran dry or was not drained, a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,15 @@ Ints = npt.NDArray[np.int64]
 
 class LeNet5:
     # name: outputs, inputs, spread of the weights, format's largest weight, spread of the bias
-    LAYERS = {
+    LAYERS: ClassVar = {
         "conv1": (6, 25, 20, 127, 500),
         "conv3": (16, 150, 20, 127, 1000),
         "conv5": (120, 400, 6, 31, 1000),
         "fc6": (84, 120, 24, 64, 1000),
         "fc7": (10, 84, 40, 127, 1000),
     }
-    SHIFTS = {"conv1": [7, 8, 6, 7, 7, 8], "conv3": [8], "conv5": [7], "fc6": [8], "fc7": [2]}
-    FOLDING = {"conv1": (2, 25), "conv3": (4, 25), "conv5": (1, 20), "fc6": (1, 5), "fc7": (1, 1)}
+    SHIFTS: ClassVar = {"conv1": [7, 8, 6, 7, 7, 8], "conv3": [8], "conv5": [7], "fc6": [8], "fc7": [2]}
+    FOLDING: ClassVar = {"conv1": (2, 25), "conv3": (4, 25), "conv5": (1, 20), "fc6": (1, 5), "fc7": (1, 1)}
 
     def __init__(self, reference: ModuleType) -> None:
         self.ref = reference

@@ -1,0 +1,134 @@
+"""Prints C++: identifiers, indentation, includes, tables. Knows nothing of networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+INDENT = "    "
+LINE = 120
+
+_KEYWORDS = """
+    alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype
+    default delete do double else enum explicit export extern false float for friend goto if inline int long main
+    mutable namespace new noexcept not nullptr operator or private protected public register return short signed
+    sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual
+    void volatile wchar_t while xor bitwright hls nn std
+"""
+KEYWORDS = frozenset(_KEYWORDS.split())
+
+
+class Names:
+    """C++ identifiers for the names of a graph: each once, never a keyword."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        """The identifier of a name: `conv1.pool` is conv1_pool."""
+        if name not in self.given:
+            base = re.sub(r"_+", "_", re.sub(r"\W", "_", name, flags=re.ASCII)).strip("_") or "value"
+            base = f"n{base}" if base[0].isdigit() else f"{base}_" if base in KEYWORDS else base
+            candidate, number = base, 2
+            taken = {_flat(known) for known in self.given.values()}
+            while _flat(candidate) in taken:
+                candidate, number = f"{base}_{number}", number + 1
+            self.given[name] = candidate
+        return self.given[name]
+
+    def struct(self, name: str) -> str:
+        """The name of its struct: `conv1_pool` is Conv1Pool."""
+        return "".join(word[:1].upper() + word[1:] for word in self.of(name).split("_"))
+
+
+class Printer:
+    """Lines with an indentation that blocks own."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def line(self, text: str = "") -> None:
+        self.lines.append((INDENT * self.depth + text).rstrip())
+
+    def block(self, text: str) -> None:
+        """Several lines, each indented."""
+        for line in text.split("\n"):
+            self.line(line)
+
+    @contextmanager
+    def braces(self, head: str, tail: str = "}") -> Iterator[None]:
+        self.line(head + " {")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line(tail)
+
+    @contextmanager
+    def namespace(self, name: str) -> Iterator[None]:
+        """Not indented, as is usual."""
+        self.line(f"namespace {name} {{")
+        self.line()
+        yield
+        self.line()
+        self.line(f"}}  // namespace {name}")
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+
+def header(comment: Sequence[str], guard: str, includes: Sequence[str]) -> Printer:
+    """The head of a header file: what it is, its guard, what it includes. `end_header` closes it."""
+    printer = Printer()
+    for line in comment:
+        printer.line(f"// {line}".rstrip())
+    printer.line(f"#ifndef {guard}")
+    printer.line(f"#define {guard}")
+    printer.line()
+    for include in includes:
+        printer.line(f'#include "{include}"')
+    if includes:
+        printer.line()
+    return printer
+
+
+def end_header(printer: Printer) -> str:
+    printer.line()
+    printer.line("#endif")
+    return str(printer)
+
+
+def table(values: NDArray[np.int64]) -> str:
+    """Nested braces of any rank; the innermost lists are filled into lines."""
+    if values.ndim == 1:
+        return _filled([str(value) for value in values.tolist()])
+    inner = [table(part) for part in values]
+    if values.ndim == 2 and all("\n" not in part for part in inner):
+        joined = "{" + ", ".join(inner) + "}"
+        if len(joined) <= LINE - 8:
+            return joined
+    return "{\n" + ",\n".join(_indented(part) for part in inner) + "\n}"
+
+
+def _filled(items: Sequence[str]) -> str:
+    rows, row = [], ""
+    for item in items:
+        if row and len(row) + len(item) + 2 > LINE - 16:
+            rows.append(row)
+            row = ""
+        row = f"{row}, {item}" if row else item
+    rows.append(row)
+    return "{" + ",\n ".join(rows) + "}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(" " + line for line in text.split("\n"))
+
+
+def _flat(identifier: str) -> str:
+    """Two identifiers are too alike if only case or underscores tell them apart: their structs would clash."""
+    return identifier.replace("_", "").lower()

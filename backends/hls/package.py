@@ -1,0 +1,137 @@
+"""Everything a board needs, as files of one output folder, written in whole or not at all.
+
+src/ include/ tb/ scripts/ driver/ csim/     the accelerator, its test bench, how to build and how to drive it
+model.ir model.npz                           the graph with its formats
+report.json                                  what was measured and estimated
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.hls.emit import emit, integers_text
+from bitwright.backends.hls.plan import Plan
+from bitwright.backends.hls.settings import Port, network_json, settings_tcl
+from bitwright.backends.hls.stages import PortStage
+from bitwright.ir.errors import CompileError
+from bitwright.ir.files import save
+from bitwright.ir.graph import Graph
+
+HERE = Path(__file__).parent
+COPIED = {
+    "include/bitwright": ("include/bitwright", "*.hpp"),
+    "csim": ("csim", "*.h*"),
+    "scripts": ("scripts", "*.tcl"),
+    "driver": ("driver", "*.py"),
+}
+MARK = "report.json"
+
+
+def write_package(
+    folder: Path,
+    graph: Graph,
+    plan: Plan,
+    name: str,
+    origin: str,
+    golden: tuple[NDArray[np.int64], NDArray[np.int64]],
+    report: Mapping[str, Any],
+    clock_mhz: float,
+) -> None:
+    """Write the folder, replacing one that an earlier run wrote.
+
+    golden: integers of input and output, [frames, elements] in stream order; report: what report.json says.
+    Raises CompileError if the folder is something else, or cannot be written.
+    """
+    files = emit(plan, name, origin)
+    files["tb/golden_input.txt"] = integers_text(list(golden[0]))
+    files["tb/golden_output.txt"] = integers_text(list(golden[1]))
+    files |= _settings(plan, files, clock_mhz)
+    files[MARK] = json.dumps(report, indent=2) + "\n"
+    check_target(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+            made = Path(place) / "new"
+            _write(made, files, graph)
+            _swap(made, folder, Path(place) / "old")
+    except OSError as error:
+        raise CompileError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def check_target(folder: Path) -> None:
+    """Raise CompileError if writing to `folder` would overwrite something that is not an earlier output."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise CompileError(f"{folder} is not empty and no output of bitwright", help="give another folder with -o")
+    if folder.exists() and not folder.is_dir():
+        raise CompileError(f"{folder} is a file", help="give a folder with -o")
+    nearest = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), None)
+    if nearest is not None and not os.access(nearest, os.W_OK):
+        raise CompileError(f"{folder} cannot be written: Permission denied")
+
+
+def _write(place: Path, files: Mapping[str, str], graph: Graph) -> None:
+    for target, (source, pattern) in COPIED.items():
+        (place / target).mkdir(parents=True)
+        for path in sorted((HERE / source).glob(pattern)):
+            shutil.copyfile(path, place / target / path.name)
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    save(graph, place / "model.ir")
+
+
+def _swap(made: Path, folder: Path, old: Path) -> None:
+    """Put `made` where `folder` is; what was there before goes to `old`."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        made.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+
+
+def _settings(plan: Plan, files: Mapping[str, str], clock_mhz: float) -> dict[str, str]:
+    first, last = plan.stages[0], plan.stages[-1]
+    assert isinstance(first, PortStage)
+    assert isinstance(last, PortStage)
+    source = next(path for path in files if path.startswith("src/") and path.endswith(".cpp"))
+    top, ports = Path(source).stem, (_port(first), _port(last))
+    board = plan.board
+    settings = settings_tcl(
+        top=top,
+        part=board.part,
+        clock_ns=1000.0 / clock_mhz,
+        board=board.name,
+        sources=[source],
+        in_bits=ports[0].stream_bits,
+        out_bits=ports[1].stream_bits,
+        board_part=board.board_part,
+        processor=board.processor,
+    )
+    network = network_json(name=top, input=ports[0], output=ports[1])
+    return {"scripts/settings.tcl": settings, "driver/network.json": network}
+
+
+def _port(stage: PortStage) -> Port:
+    format = stage.format
+    bits = next(size for size in (8, 16, 32, 64) if size >= format.width)
+    return Port(
+        stage.outside,
+        stage.shape,
+        int(format.step_exponents),
+        -format.max_code if format.n_s else 0,
+        format.max_code,
+        bits,
+        order=stage.order,
+    )

@@ -1,0 +1,229 @@
+"""The whole road: ONNX -> graph -> passes -> formats -> accuracy -> plan -> output folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bitwright.backends.hls.board import load_board
+from bitwright.backends.hls.package import check_target, write_package
+from bitwright.backends.hls.plan import UTILISATION, Plan, plan
+from bitwright.backends.hls.stages import SumStage, stages_of
+from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import Score, score
+from bitwright.ir.assign import weight_values
+from bitwright.ir.errors import CompileError
+from bitwright.ir.evaluate import check_shape
+from bitwright.ir.files import load
+from bitwright.ir.formats import Canonical, parse
+from bitwright.ir.formats.base import check_finite
+from bitwright.ir.graph import Graph
+from bitwright.ir.tensor import Array
+from bitwright.ir.text import to_text
+from bitwright.passes import STRUCTURE, Context, run_passes
+
+if TYPE_CHECKING:
+    from bitwright.models.datasets import Dataset
+
+DEFAULT_FORMATS = "FIXED 8"
+CALIBRATION_SAMPLES = 1000
+GOLDEN_FRAMES = 10
+OUT_ROOT = Path("build")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What compile did: graphs, plan, accuracies (None without labelled data), notes to the user, and the folder."""
+
+    graph: Graph
+    plan: Plan
+    folder: Path
+    clock_mhz: float
+    float_score: Score | None = None
+    score: Score | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """The same as plain data: report.json."""
+        found = self.plan.estimate
+        total = found.total
+        return {
+            "network": self.graph.name,
+            "board": self.plan.board.name,
+            "clock_mhz": self.clock_mhz,
+            "accuracy": None if self.score is None else _score_entry(self.score),
+            "float_accuracy": None if self.float_score is None else _score_entry(self.float_score),
+            "interval_cycles": found.interval,
+            "latency_cycles": found.latency,
+            "frames_per_second": round(found.frames_per_second(self.clock_mhz), 1),
+            "resources": {"lut": total.lut, "ff": total.ff, "bram18": total.bram18, "dsp": total.dsp},
+            "layers": [
+                {
+                    "name": stage.name,
+                    "format": str(stage.format),
+                    "weights": str(stage.weight_format) if isinstance(stage, SumStage) else None,
+                    "pe": stage.pe if isinstance(stage, SumStage) else None,
+                    "simd": stage.simd if isinstance(stage, SumStage) else None,
+                    "cycles": cycles,
+                    "lut": cost.lut,
+                    "ff": cost.ff,
+                    "bram18": cost.bram18,
+                    "dsp": cost.dsp,
+                }
+                for stage, cost, cycles in found.stages
+            ],
+            "notes": self.notes,
+        }
+
+
+def compile(
+    model: str | Path | Graph,
+    target: str,
+    *,
+    data: str | None = None,
+    formats: str | None = None,
+    tolerance: float | None = None,
+    passes: str | None = None,
+    clock_mhz: float | None = None,
+    utilisation: float = UTILISATION,
+    out: str | Path | None = None,
+    say: Say = lambda message: None,
+) -> Compiled:
+    """Compile a network for a board and write the output folder (default: build/<network>).
+
+    data: a source of bitwright.models.datasets: its training split chooses ranges, its test split measures accuracy;
+    formats: `KIND width` for all tensors, or a file of formats a tensor; tolerance: relative loss of accuracy, for
+    which the narrowest uniform FIXED width is searched; passes: run after the structure passes. Raises CompileError
+    for whatever the user can mend.
+    """
+    from bitwright import __version__
+
+    board = load_board(target)
+    clock = board.clock_mhz if clock_mhz is None else clock_mhz
+    if formats is not None and tolerance is not None:
+        raise CompileError("formats are given or searched for, not both", help="leave out --formats or --tolerance")
+    if tolerance is not None and data is None:
+        raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
+    say("reading the network")
+    graph = load(model) if isinstance(model, str | Path) else model
+    folder = Path(out) if out is not None else OUT_ROOT / graph.name
+    check_target(folder)
+    train, test = _data(data, graph)
+    context = Context(samples=None if train is None else _feeds(graph, train.x[:CALIBRATION_SAMPLES]))
+
+    say("passes")
+    graph = run_passes(graph, STRUCTURE + (f",{passes}" if passes else ""), context)
+    for value in graph.weights:
+        if value.tensor is not None and value.tensor.dtype.kind == "f":
+            check_finite(value.tensor.data, "%" + value.name)
+    say("formats")
+    annotated = _annotated(graph, formats, tolerance, context, train)
+    say("plan")
+    planned = plan(stages_of(annotated), board, utilisation)
+    say("accuracy")
+    scores = _scores(graph, annotated, test)
+    context.notes += _hints(annotated, scores)
+    result = Compiled(annotated, planned, folder, clock, *scores, notes=context.notes)
+    say("output")
+    key = hashlib.sha256(to_text(annotated).encode()).hexdigest()[:8]
+    origin = f"bitwright {__version__}, model {key}, target {board.name}"
+    report = result.report() | {"data": data, "bitwright": __version__}
+    write_package(folder, annotated, planned, graph.name, origin, _golden(annotated, test), report, clock)
+    return result
+
+
+def _annotated(
+    graph: Graph, formats: str | None, tolerance: float | None, context: Context, train: Dataset | None
+) -> Graph:
+    """The graph with formats: of a file, of one kind and width, or of the narrowest width that keeps the accuracy."""
+    if tolerance is not None:
+        from bitwright.tuner.uniform import narrowest_width
+
+        if train is None or train.y is None:
+            raise CompileError("a tolerance needs labels, and the data have none")
+        found = narrowest_width(
+            graph, lambda width: _uniform(graph, f"FIXED {width}", context), train.x, train.y, tolerance
+        )
+        reached = f"{found.found.value:.4f} on the {found.found.samples} training samples it was chosen on"
+        context.notes.append(f"FIXED {found.width}: {reached}")
+        return found.graph
+    if formats is not None and (Path(formats).is_file() or formats.endswith((".txt", ".conf"))):
+        start = _uniform(graph, DEFAULT_FORMATS, context)
+        context.notes.append(f"tensors that {formats} does not name are {DEFAULT_FORMATS}")
+        return run_passes(start, f"assign-formats{{file={formats}}},derive-accumulators", context)
+    return _uniform(graph, formats or DEFAULT_FORMATS, context)
+
+
+def _uniform(graph: Graph, format: str, context: Context) -> Graph:
+    parse(format)
+    return run_passes(graph, f"annotate-formats{{weights={format},activations={format}}},derive-accumulators", context)
+
+
+def _data(source: str | None, graph: Graph) -> tuple[Dataset | None, Dataset | None]:
+    """Training and test split, checked against the network's input."""
+    if source is None:
+        return None, None
+    from bitwright.models.datasets import load as load_data
+
+    if len(graph.inputs) != 1:
+        raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; data are taken for networks of one")
+    splits = load_data(source, "train"), load_data(source, "test")
+    for split in splits:
+        check_shape(graph.inputs[0], graph.input_name(graph.inputs[0]), split.x)
+    return splits
+
+
+def _feeds(graph: Graph, x: Array) -> dict[str, Array]:
+    return {graph.input_name(graph.inputs[0]): x}
+
+
+def _scores(graph: Graph, annotated: Graph, test: Dataset | None) -> tuple[Score | None, Score | None]:
+    if test is None or test.y is None:
+        return None, None
+    return score(graph, test.x, test.y), score(annotated, test.x, test.y)
+
+
+def _golden(graph: Graph, test: Dataset | None) -> tuple[Any, Any]:
+    """Integers of a few frames and of the outputs they must give, in the order of the streams."""
+    value, output = graph.inputs[0], graph.outputs[0]
+    format, result = value.tensor_type.number, output.value.tensor_type.number
+    assert isinstance(format, Canonical)
+    assert isinstance(result, Canonical)
+    if test is not None:
+        x = test.x[:GOLDEN_FRAMES]
+    else:
+        shape = [dim for dim in (value.tensor_type.shape or ())[1:] if isinstance(dim, int)]
+        ends = float(format.min), float(format.max)
+        x = np.random.default_rng(0).uniform(*ends, (GOLDEN_FRAMES, *shape)).astype(np.float32)
+    y = Simulation(graph).run_exactly(_feeds(graph, x))[output.name]
+    return _in_stream_order(format.integers(x)), _in_stream_order(result.integers(y))
+
+
+def _in_stream_order(frames: Array) -> Array:
+    """[N,C,H,W] as [N, elements], channels last."""
+    ordered = frames.transpose(0, 2, 3, 1) if frames.ndim == 4 else frames
+    return ordered.reshape(len(frames), -1)
+
+
+def _hints(graph: Graph, scores: tuple[Score | None, Score | None]) -> list[str]:
+    """What a person should know about these numbers."""
+    found = []
+    before, after = scores
+    if before is not None and after is not None and after.value < 0.9 * before.value:
+        found.append("the formats cost much accuracy: try wider ones, or --tolerance")
+    if after is not None and not after.exact:
+        found.append("some sums exceed 24 bits: the accuracy was simulated in float32, approximately")
+    if any(not np.any(v.tensor.data) for v in weight_values(graph) if v.tensor is not None):
+        found.append("a layer's weights are all zero")
+    return found
+
+
+def _score_entry(found: Score) -> dict[str, Any]:
+    return {"metric": found.metric, "value": found.value, "samples": found.samples, "exact": found.exact}

@@ -47,19 +47,21 @@ def exact_format(value: Value) -> Canonical | None:
 
 
 def accumulator(node: Node) -> Accumulator | None:
-    """The accumulator of a conv2d or dense, or None if its operands compute in float32.
+    """The accumulator of a conv2d or dense, or None if its operands compute in float32 (a computed bias does, too).
 
     Raises CompileError if a weight or bias is NaN or infinite.
     """
-    weight = node.operand(1)
+    weight, bias_value = node.operand(1), node.optional(2)
     x, w = exact_format(node.operand(0)), exact_format(weight)
     if x is None or w is None or weight.tensor is None or x.axis is not None or w.axis not in (None, 0):
+        return None
+    if bias_value is not None and bias_value.tensor is None:
         return None
     channels = weight.tensor.shape[0]
     quantized = w.quantize(weight.tensor.data, "%" + weight.name).astype(np.float64).reshape(channels, -1)
     weight_exponents = _weight_exponents(w, quantized)
     exponents = weight_exponents + x.step_exponents
-    bias = _bias(node.optional(2), exponents)
+    bias = _bias(bias_value, exponents)
     sums = np.abs(np.ldexp(quantized, -weight_exponents[:, None])).sum(1)
     slack = 1.0 if sums.max(initial=0) < 2**53 else 1 + 2.0**-20  # a sum of so large numbers was rounded
     pairs = zip(sums, bias, strict=True)

@@ -1,9 +1,9 @@
 """The meaning of every op in numpy: the judge of all backends.
 
-A value with a chosen format is held as the real numbers it represents. conv2d and dense of FIXED, BIN and EXP operands
-are exact: their sums are computed as float64 while they stay below 2^53 steps, as int64 below 2^63, with Python's
-integers beyond, and come out as float64 rounded to odd, so that the one rounding that follows gives what the exact sum
-gives.
+A value with a chosen format is held as the real numbers it represents, FIXED, BIN and EXP in float64. conv2d and dense
+of such operands are exact: their sums are computed as float64 while they stay below 2^53 steps, as int64 below 2^63,
+with Python's integers beyond, and come out as float64 rounded to odd, so that the one rounding that follows gives what
+the exact sum gives. Other ops of such operands compute in float64 and round once.
 Operands without such a format compute in float32, as ONNX does. `onnx.<Op>` is evaluated by ONNX's own reference.
 """
 
@@ -22,7 +22,7 @@ from bitwright.ir.types import Type
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, Array], watch: Collection[str] = ()) -> dict[str, Array]:
-    """The outputs by their outside names, and the values named in `watch` by their own.
+    """The outputs by their outside names, and the values named in `watch` by their own (which win where names meet).
 
     inputs: by outside name (a lone one may have any name). Raises CompileError if one is missing, has another shape or
     is not finite where it is quantised.
@@ -33,19 +33,19 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], watch: Collection[str] =
     kept = {id(output.value) for output in graph.outputs}
     weights = ((value, value.tensor.data) for value in graph.weights if value.tensor is not None)
     for value, array in (*bind(graph, inputs), *weights):
-        values[id(value)] = _quantized(value, array)
+        values[id(value)] = _held(value, array)
         if value.name in watch:
             found[value.name] = values[id(value)]
     for index, node in enumerate(graph.nodes):
         results = node_results(node, [None if v is None else values[id(v)] for v in node.operands])
         for result, array in zip(node.results, results, strict=False):
-            values[id(result)] = _quantized(result, array)
+            values[id(result)] = _held(result, array)
             if result.name in watch:
                 found[result.name] = values[id(result)]
         for operand in node.operands:
             if operand is not None and last[id(operand)] == index and id(operand) not in kept:
                 values.pop(id(operand), None)
-    return found | {output.name: values[id(output.value)] for output in graph.outputs}
+    return {output.name: values[id(output.value)] for output in graph.outputs} | found
 
 
 def bind(graph: Graph, inputs: Mapping[str, Array]) -> Iterator[tuple[Value, Array]]:
@@ -75,9 +75,19 @@ def check_shape(value: Value, name: str, array: Array) -> None:
         raise CompileError(f'input "{name}" has shape {list(array.shape)}, the model takes {value.type}')
 
 
-def _quantized(value: Value, array: Array) -> Array:
-    number = value.type.number if isinstance(value.type, Type) else None
-    return array if number is None else number.quantize(array, "%" + value.name)
+def _held(value: Value, array: Array) -> Array:
+    """What a value holds when `array` is computed for it: the numbers of its format, or float32."""
+    if not isinstance(value.type, Type):
+        return array
+    if value.type.number is not None:
+        exact = exact_format(value) is not None
+        return value.type.number.quantize(array.astype(np.float64) if exact else array, "%" + value.name)
+    return _as_float32(array) if value.type.dtype == np.float32 else array
+
+
+def _as_float32(array: Array) -> Array:
+    """float64, in which exact formats compute, as ONNX carries it; anything else as it is."""
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def node_results(node: Node, operands: Sequence[Array | None]) -> list[Array]:
@@ -98,7 +108,11 @@ def _reference(node: Node, operands: Sequence[Array | None]) -> list[Array]:
         raise CompileError(f"%{node.name}: {node.op} has subgraphs, which are not evaluated")
     names = [f"x{index}" for index in range(len(operands))]
     model = node_model(node, names)
-    feeds = {name: array for name, array in zip(names, operands, strict=True) if array is not None}
+    feeds = {
+        name: _as_float32(array) if isinstance(value.type, Type) and value.type.dtype == np.float32 else array
+        for name, value, array in zip(names, node.operands, operands, strict=True)
+        if value is not None and array is not None
+    }
     return list(ReferenceEvaluator(model).run(None, feeds))
 
 

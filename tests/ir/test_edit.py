@@ -100,7 +100,7 @@ def test_add_input(check: Check, net: Graph) -> None:
     assert [net.input_name(v) for v in net.inputs] == ["image", "mask:0", "scale"]
     assert net.inputs[1:] == [value, other]
     assert other not in net.weights
-    with pytest.raises(InternalError, match="^%w exists$"):
+    with pytest.raises(InternalError, match=r"^%w exists$"):
         edit.add_input(net, "w", VECTOR)
 
 
@@ -109,7 +109,7 @@ def test_add_weight(check: Check, net: Graph) -> None:
     edit.add_weight(net, "q", Tensor(np.zeros(2, np.float32)), Type(fixed(8), (2,)))
     check(net)
     assert lines(net, NET) == ["+ weight %p = [0,1] : i64[2]", "+ weight %q = [0.0,0.0] : FIXED<8>[2]"]
-    with pytest.raises(InternalError, match="^%x exists$"):
+    with pytest.raises(InternalError, match=r"^%x exists$"):
         edit.add_weight(net, "x", Tensor(np.zeros(1)))
 
 
@@ -132,7 +132,7 @@ def test_add_node_at_the_end_and_before_another(check: Check, net: Graph) -> Non
     assert net.nodes[2] is middle
     assert x.uses == [(producer(net, "a"), 0), (last, 0), (last, 2), (first, 0)]
     assert (last.source, last.trail, last.name) == ("Two", (), "p")
-    with pytest.raises(InternalError, match="^%y exists$"):
+    with pytest.raises(InternalError, match=r"^%y exists$"):
         edit.add_node(net, "relu", [], {"y": VECTOR})
 
 
@@ -232,7 +232,7 @@ def test_replace_uses_here_and_inside(check: Check, branches: Graph) -> None:
     check(branches)
     assert a.uses == []
     assert lines(branches, BRANCHES) == [
-        "- output %k", "- %z = add(%a, %w) : f32[2]", "+ output %w", "+ %z = add(%x, %w) : f32[2]"
+        "- output %k", "- %z = add(%a, %w) : f32[2]", '+ output %w as "k"', "+ %z = add(%x, %w) : f32[2]"
     ]  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def test_replace_uses_keeps_the_outside_name(check: Check, net: Graph) -> None:
 def test_erase_node(check: Check, net: Graph) -> None:
     b = net.values["b"]
     for name in ("a", "b", "y"):
-        with pytest.raises(InternalError, match=f"^%{name} is erased while it is read$"):
+        with pytest.raises(InternalError, match=rf"^%{name} is erased while it is read$"):
             edit.erase_node(producer(net, name))
     check(net)
     assert to_text(net) == NET
@@ -260,19 +260,19 @@ def test_erase_node(check: Check, net: Graph) -> None:
 
 
 def test_erase_node_that_a_subgraph_reads_or_shows(branches: Graph) -> None:
-    with pytest.raises(InternalError, match="^%a is erased while it is read$"):
+    with pytest.raises(InternalError, match=r"^%a is erased while it is read$"):
         edit.erase_node(producer(branches, "a"))
     inner = list(branches.walk())[2]
     inner.outputs[0].value = branches.values["a"]
     edit.set_operands(producer(branches, "z"), [])
     assert branches.values["a"].uses == []
-    with pytest.raises(InternalError, match="^%a is erased while it is read$"):
+    with pytest.raises(InternalError, match=r"^%a is erased while it is read$"):
         edit.erase_node(producer(branches, "a"))
 
 
 def test_erase_weights(check: Check, branches: Graph) -> None:
     for name in ("w", "k"):  # read, and shown by a subgraph
-        with pytest.raises(InternalError, match=f"^%{name} is erased while it is read$"):
+        with pytest.raises(InternalError, match=rf"^%{name} is erased while it is read$"):
             edit.erase_weight(branches, branches.values[name])
     edit.add_weight(branches, "free", Tensor(np.zeros(1)))
     shown = edit.add_weight(branches, "shown", Tensor(np.zeros(1)))
@@ -282,7 +282,7 @@ def test_erase_weights(check: Check, branches: Graph) -> None:
     assert not edit.erase_unread_weights(branches)
     check(branches)
     assert list(branches.values) == ["x", "c", "w", "k", "a", "y", "shown", "unread"]
-    with pytest.raises(InternalError, match="^%shown is erased while it is read$"):
+    with pytest.raises(InternalError, match=r"^%shown is erased while it is read$"):
         edit.erase_weight(branches, shown)
     edit.set_operand(producer(branches, "z"), 1, None)
     edit.erase_weight(branches, branches.values["w"])
@@ -308,7 +308,7 @@ def test_rename(check: Check, net: Graph) -> None:
 def test_rename_to_a_name_that_any_graph_has(check: Check, branches: Graph) -> None:
     then = list(branches.walk())[2]
     for graph, value, name in ((branches, "a", "x"), (branches, "a", "z"), (then, "z", "x"), (then, "z", "u")):
-        with pytest.raises(InternalError, match=f"^%{name} exists$"):
+        with pytest.raises(InternalError, match=rf"^%{name} exists$"):
             edit.rename(graph, graph.values[value], name)
     edit.rename(then, then.values["z"], "z2")
     check(branches)
@@ -340,7 +340,7 @@ def test_sort_moves_as_little_as_need_be(check: Check, branches: Graph) -> None:
 
 def test_sort_refuses_a_cycle(net: Graph) -> None:
     edit.set_operand(producer(net, "a"), 0, net.values["b"])
-    with pytest.raises(InternalError, match="^cycle through %a, %b, %y$"):
+    with pytest.raises(InternalError, match=r"^cycle through %a, %b, %y$"):
         edit.sort(net)
 
 
@@ -348,7 +348,7 @@ def test_type_of_every_dtype() -> None:
     assert edit.type_of(Tensor(np.zeros((2, 3), np.uint16))) == Type(Native("u16"), (2, 3))
     assert edit.type_of(Tensor(np.zeros((), ml_dtypes.int4))) == Type(Native("i4"), ())
     assert edit.type_of(Tensor(np.array(["a"], object))) == Type(Native("str"), (1,))
-    with pytest.raises(InternalError, match="^no element type for datetime64"):
+    with pytest.raises(InternalError, match=r"^no element type for datetime64"):
         edit.type_of(Tensor(np.zeros(1, "datetime64[s]")))
 
 
@@ -492,5 +492,5 @@ class Editing(RuleBasedStateMachine):
 def test_random_edits(check: Check) -> None:
     Editing.check = staticmethod(check)  # type: ignore[assignment]
     machine = Editing.TestCase
-    machine.settings = settings(max_examples=40, stateful_step_count=25)
+    machine.settings = settings(max_examples=25, stateful_step_count=20)
     machine().runTest()

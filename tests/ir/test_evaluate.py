@@ -17,7 +17,8 @@ from bitwright.ir import edit
 from bitwright.ir.accumulate import accumulator
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import MEANING, evaluate
-from bitwright.ir.formats import Canonical, binary, exp, fixed, float_format, parse as parse_format
+from bitwright.ir.formats import Canonical, binary, exp, fixed, float_format
+from bitwright.ir.formats import parse as parse_format
 from bitwright.ir.graph import Graph
 from bitwright.ir.onnx.write import to_model
 from bitwright.ir.ops import OPS, integers, result_shape
@@ -304,11 +305,11 @@ def exact_sums(graph: Graph, x: Array) -> NDArray[np.object_]:
     assert weight.tensor is not None
     numbers, w = in_format(x, x_format), in_format(weight.tensor.data, w_format)
     channels = len(w)
-    steps = [x_format.step_exponents + e for e in np.broadcast_to(w_format.step_exponents, channels)]
+    steps = [step_of(x_format, 0) * weight_step(w_format, w, c) for c in range(channels)]
     b = [Fraction(0)] * channels
     if bias is not None:
         assert bias.tensor is not None
-        b = [round(fraction / power(int(s))) * power(int(s)) for fraction, s in zip(fractions(bias.tensor.data), steps)]
+        b = [round(number / step) * step for number, step in zip(fractions(bias.tensor.data), steps, strict=True)]
     if node.op == "dense":
         sums = np.array([[sum(w[c] * row) + b[c] for c in range(channels)] for row in numbers], object)
     else:
@@ -319,11 +320,23 @@ def exact_sums(graph: Graph, x: Array) -> NDArray[np.object_]:
     elif act == "clip":
         low, high = (Fraction(node.attributes[key]) for key in ("act_min", "act_max"))  # type: ignore[arg-type]
         for index in np.ndindex(sums.shape):
-            step = power(int(steps[index[1]]))
+            step = steps[index[1]]
             least, most = round(low / step) * step, round(high / step) * step
             sums[index] = min(max(sums[index], least), most)
     pool = integers(node, "pool")
     return pooled(sums, pool, integers(node, "pool_strides") or pool) if pool else sums
+
+
+def step_of(format: Canonical, channel: int) -> Fraction:
+    """What every number of a format is a multiple of."""
+    bias = format.bias if isinstance(format.bias, int) else format.bias[channel]
+    return power(-bias if format.n_e == format.n_f == 0 else 1 - bias - format.n_f)
+
+
+def weight_step(format: Canonical, w: NDArray[np.object_], channel: int) -> Fraction:
+    """The weights' part of the accumulator's step: that of the format, of EXP the smallest weight of the channel."""
+    sizes = [abs(number) for number in w[channel].flat if number]
+    return min(sizes) if format.n_e and sizes else step_of(format, channel)
 
 
 def conv_fractions(attributes: Mapping[str, object], x: Array, w: Array, b: list[Fraction]) -> NDArray[np.object_]:
@@ -398,7 +411,10 @@ def sums(draw: st.DrawFn) -> tuple[Graph, Array]:
     act = draw(st.sampled_from(["none", "relu", "clip"]))
     attributes: dict[str, object] = {} if act == "none" else {"act": act}
     if act == "clip":
-        attributes |= {"act_min": draw(st.sampled_from([-3.3, -0.5, 0.0])), "act_max": draw(st.sampled_from([0.7, 6.0]))}
+        attributes |= {
+            "act_min": draw(st.sampled_from([-3.3, -0.5, 0.0])),
+            "act_max": draw(st.sampled_from([0.7, 6.0])),
+        }
     if draw(st.booleans()):
         features, channels = draw(st.integers(1, 6)), draw(st.integers(1, 4))
         x, w = numbers(2, features), numbers(channels, features)
@@ -460,7 +476,8 @@ def test_sums_of_formats_are_exact_and_rounded_once(case: tuple[Graph, Array]) -
         ("FIXED 31 -4", "FIXED<31,B={2,-3,0}@0>", 2**53, 2**64),
         ("FIXED 40", "FIXED 40", 2**63, 2**90),
         ("EXP 8", "EXP 8", 2**63, 2**300),
-        ("EXP 5", "FIXED 30", 2**53, 2**70),
+        ("EXP 5", "FIXED 30", 2**40, 2**53),
+        ("EXP 6 20", "FIXED 40", 2**63, 2**80),
         ("EXP 11", "EXP 11", 2**1023, 2**2100),
         ("BIN", "FIXED 53", 2**52, 2**63),
     ],
@@ -505,19 +522,20 @@ def test_a_bias_half_way_between_two_steps_goes_to_the_even_one() -> None:
     assert (evaluate(graph, {"x": np.zeros((1, 1))})["y"] * 2**4).tolist() == [[0, 2, 2, 0, -2, 1]]
 
 
-def test_sums_and_means_of_far_apart_steps_are_rounded_once() -> None:
-    """float32 would round 2^-21 + 1.5 to the tie 1.5, and from there to 2."""
+def test_a_sum_of_far_apart_steps_is_rounded_once() -> None:
+    """float32 would round 1 + 2^-27, in steps of 2, to the tie 1 and from there to 0."""
     graph = graph_of(
         "input %x : FIXED<4,B=-2>[1]",
-        "input %y : FIXED<4,B=20>[1]",
-        "weight %half = [1.5] : FIXED<4>[1]",
-        "%s = add(%x, %y) : FIXED<8,B=-5>[*]",
+        "input %y : FIXED<4,B=25>[1]",
+        "%s = add(%x, %y) : FIXED<8,B=-7>[*]",
         "output %s",
     )
-    assert evaluate(graph, {"x": np.array([2.0]), "y": np.array([-(2.0**-22)])})["s"] == 2
-    assert evaluate(graph, {"x": np.array([3.0]), "y": np.array([-(2.0**-22)])})["s"] == 2
-    assert evaluate(graph, {"x": np.array([1.0]), "y": np.array([2.0**-22])})["s"] == 2
-    assert evaluate(graph, {"x": np.array([1.0]), "y": np.array([0.0])})["s"] == 0
+
+    def total(x: float, y: float) -> float:
+        return evaluate(graph, {"x": np.array([x], np.float32), "y": np.array([y], np.float32)})["s"].item()  # type: ignore[no-any-return]
+
+    assert [total(1, 2.0**-27), total(1, 0), total(1, -(2.0**-27))] == [2, 0, 0]
+    assert [total(3, 2.0**-27), total(3, 0), total(3, -(2.0**-27))] == [4, 4, 2]
 
 
 def test_a_result_without_a_format_is_float32() -> None:
@@ -569,11 +587,12 @@ def test_the_accumulator_is_as_small_as_it_can_be(data: st.DataObject) -> None:
     graph = sum_graph("dense", np.zeros((1, features)), w, bias, x_format, w_format, None)
     exact = accumulator(graph.nodes[0])
     assert exact is not None
-    reached = 0
-    for row, b in zip(w_format.quantize(w), np.zeros(channels) if bias is None else bias, strict=True):
-        x = float(x_format.max) * np.where(row >= 0, 1.0, -1.0) * (1 if b >= 0 else -1)
-        for index, total in np.ndenumerate(exact_sums(graph, x[None])):
-            reached = max(reached, abs(total) / power(int(exact.exponents[index[1]])))  # type: ignore[assignment]
+    reached = Fraction(0)
+    for channel, row in enumerate(w_format.quantize(w)):
+        for sign in (1, -1):
+            x = sign * float(x_format.max) * np.where(row >= 0, 1.0, -1.0)
+            total = exact_sums(graph, x[None])[0, channel]
+            reached = max(reached, abs(total) / power(int(exact.exponents[channel])))
     assert reached == exact.bound
 
 

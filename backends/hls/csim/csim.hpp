@@ -1,10 +1,11 @@
 // Runs an accelerator on the CPU from plain arrays, through its AXI ports. C++17; included once, by a csim.cpp:
 //
-//     extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t frames) {
+//     extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs,
+//                                  std::int64_t frames) {
 //         return bitwright::csim::run(lenet5, Inputs<Image>(), Outputs<Logits>(), inputs, outputs, frames);
 //     }
 //
-//     g++ -std=c++17 -O3 -march=native -Wno-unknown-pragmas -shared -fPIC -I include -I csim lenet5.cpp csim.cpp -o lenet5.so
+//     g++ -std=c++17 -O3 -march=native -shared -fPIC -I include -I csim lenet5.cpp csim.cpp -o lenet5.so
 //
 // inputs[i] and outputs[i] hold the frames of port i one after the other, in stream order (channels last). The result
 // is 0, or 1 and bitwright_error() says why: a value outside its format, a stream that ran dry or was not drained, a
@@ -83,7 +84,8 @@ int run(Top& top, Inputs<In...> in, Outputs<Out...> out, const std::int64_t* con
     for (std::int64_t n = 0; n < frames && error().empty(); ++n) {
         hls::stream_complaint().clear();
         try {
-            frame(top, in, out, std::index_sequence_for<In...>(), std::index_sequence_for<Out...>(), inputs, outputs, n);
+            frame(top, in, out, std::index_sequence_for<In...>(), std::index_sequence_for<Out...>(), inputs, outputs,
+                  n);
             error() = hls::stream_complaint();
         } catch (const std::exception& problem) {
             error() = problem.what();
@@ -103,7 +105,9 @@ const char* bitwright_error() { return bitwright::csim::error().c_str(); }
 #ifdef BITWRIGHT_TRACE
 int bitwright_trace_streams() { return static_cast<int>(bitwright::trace::records().size()); }
 const char* bitwright_trace_name(int i) { return bitwright::trace::records()[i].name.c_str(); }
-std::int64_t bitwright_trace_size(int i) { return static_cast<std::int64_t>(bitwright::trace::records()[i].values.size()); }
+std::int64_t bitwright_trace_size(int i) {
+    return static_cast<std::int64_t>(bitwright::trace::records()[i].values.size());
+}
 const std::int64_t* bitwright_trace_values(int i) { return bitwright::trace::records()[i].values.data(); }
 std::int64_t bitwright_trace_saturated(int i) { return bitwright::trace::records()[i].saturated; }
 void bitwright_trace_clear() { bitwright::trace::records().clear(); }

@@ -9,7 +9,9 @@
 // dense also does the convolution whose kernel covers its whole input, and, with positions = rows * cols, the one
 // with a 1x1 kernel, stride 1 and no padding: neither needs line buffers or a window.
 //
-// The stages of a layer overlap: a frame takes as long as the slowest of all stages, and a little to fill.
+// The stages overlap: frames follow each other at the pace of the slowest. A convolution's own pace is a little below
+// its matrix-vector product's, which waits for the window at the ends of rows and between frames: `windows` is two
+// tokens deep.
 #ifndef BITWRIGHT_LAYERS_HPP
 #define BITWRIGHT_LAYERS_HPP
 

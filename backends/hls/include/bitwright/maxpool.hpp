@@ -27,7 +27,8 @@ struct Pool {
 namespace nn {
 
 template <class L>
-void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<Vec<typename L::Format, L::lanes>>& out) {
+void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
+               hls::stream<Vec<typename L::Format, L::lanes>>& out) {
     using T = typename L::Format::Type;
     constexpr int held = Scan<L>::held, taps = Pool<L>::taps;
     BITWRIGHT_TRACE_STREAM(out);

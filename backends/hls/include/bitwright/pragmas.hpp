@@ -20,18 +20,18 @@
 #elif defined(BITWRIGHT_VIVADO_HLS)
 
 // A token is one word: Vivado HLS packs a struct where a variable of it is declared.
-#define BITWRIGHT_TOKEN(token) BITWRIGHT_PRAGMA(HLS DATA_PACK variable = token)
+#define BITWRIGHT_TOKEN(token) BITWRIGHT_PRAGMA(HLS DATA_PACK variable=token)
 // An array of tokens, one word each.
-#define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS DATA_PACK variable = tokens)
+#define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS DATA_PACK variable=tokens)
 // Where a table of constants lives: in BRAM or LUTRAM.
-#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS RESOURCE variable = table core = ROM_1P_##memory)
+#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS RESOURCE variable=table core=ROM_1P_##memory)
 
 #else
 
 // Vitis HLS packs the tokens of a stream by itself, but takes arrays of them apart.
 #define BITWRIGHT_TOKEN(token) static_assert(true, "")
-#define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS AGGREGATE variable = tokens)
-#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS BIND_STORAGE variable = table type = rom_1p impl = memory)
+#define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS AGGREGATE variable=tokens)
+#define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS BIND_STORAGE variable=table type=rom_1p impl=memory)
 
 #endif
 

@@ -1,0 +1,116 @@
+"""bitwright compile: a network to an accelerator with everything its board needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bitwright.cli.output import json_option, print_json, print_table, progress
+from bitwright.cli.percent import Percent
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", required=True, metavar="BOARD", help="A board's name, or a .toml file that describes one.")
+@click.option(
+    "--data", metavar="D", help="Chooses ranges and measures accuracy: mnist, .npz, folder, file.py:function."
+)
+@click.option(
+    "--formats", metavar="F", help='A file of formats, or one for all tensors such as "FIXED 8" (the default).'
+)
+@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the narrowest FIXED width.")
+@click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
+@click.option("--clock-mhz", type=click.FloatRange(1, 1000), help="The clock (default: the board's).")
+@click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The output folder (default: build/<network>).")
+@json_option
+def command(
+    model: Path,
+    target: str,
+    data: str | None,
+    formats: str | None,
+    tolerance: float | None,
+    passes: str | None,
+    clock_mhz: float | None,
+    utilisation: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Compile MODEL (.onnx or .ir) for a board."""
+    from bitwright.compiler import compile
+
+    with progress(as_json) as say:
+        made = compile(
+            model,
+            target,
+            data=data,
+            formats=formats,
+            tolerance=tolerance,
+            passes=passes,
+            clock_mhz=clock_mhz,
+            utilisation=utilisation,
+            out=output,
+            say=say,
+        )
+    report = made.report()
+    if as_json:
+        print_json(report | {"folder": str(made.folder)})
+        return
+    print_table(*_table(made))
+    for note in made.notes:
+        click.echo(f"note: {note}")
+    click.echo(_summary(report, made.folder))
+
+
+def _table(made: object) -> tuple[list[str], list[list[str]]]:
+    """A row a stage: what it is, its formats, folding, cycles and resources."""
+    from bitwright.backends.hls.stages import PoolStage, PortStage, SumStage
+    from bitwright.compiler import Compiled
+
+    assert isinstance(made, Compiled)
+    columns = ["layer", "op", "shape", "weights", "result", "folding", "cycles", "LUT", "FF", "BRAM18", "DSP"]
+    rows = []
+    found = made.plan.estimate
+    for stage, cost, cycles in found.stages:
+        kind = "axi stream" if isinstance(stage, PortStage) else "maxpool" if isinstance(stage, PoolStage) else "dense"
+        shape, weights, folding = f"{stage.elements}", "", ""
+        if isinstance(stage, SumStage):
+            kind = "conv" if stage.scan is not None else "dense"
+            shape = f"{stage.positions} x {stage.outputs} x {stage.inputs}"
+            weights, folding = _short(stage.weight_format), f"pe {stage.pe} simd {stage.simd}"
+        rows.append([stage.name, kind, shape, weights, _short(stage.format), folding, f"{cycles:,}", *_amounts(cost)])
+    board = made.plan.board
+    rows.append(["total", "", "", "", "", "", f"{found.interval:,}", *_amounts(found.total)])
+    limits = [f"{board.lut:,}", f"{board.ff:,}", f"{2 * board.bram36:,}", f"{board.dsp:,}"]
+    rows.append([board.name, "", "", "", "", "", "", *limits])
+    return columns, rows
+
+
+def _short(format: object) -> str:
+    """A format, with its list a channel only mentioned."""
+    from bitwright.ir.formats import Canonical
+
+    assert isinstance(format, Canonical)
+    return str(format) if format.axis is None else f"{format.kind}<{format.width},B per channel>"
+
+
+def _amounts(cost: object) -> list[str]:
+    from bitwright.backends.hls.estimate import Cost
+
+    assert isinstance(cost, Cost)
+    ranges = [f"{low:,.0f}-{high:,.0f}" for low, high in (cost.lut, cost.ff)]
+    return [*ranges, f"{cost.bram18}", f"{cost.dsp}"]
+
+
+def _summary(report: dict[str, object], folder: Path) -> str:
+    """One line: accuracy, fit, speed."""
+    before, after = report["float_accuracy"], report["accuracy"]
+    accuracy = "accuracy not measured (no labelled data)"
+    if isinstance(before, dict) and isinstance(after, dict):
+        how = "" if after["exact"] else ", approximately"
+        samples = f"{after['samples']:,} test samples"
+        accuracy = f"accuracy {before['value']:.4f} -> {after['value']:.4f} on {samples}{how}"
+    speed = f"{report['frames_per_second']:,.0f} frames/s at {report['clock_mhz']:g} MHz"
+    interval = f"a frame every {report['interval_cycles']:,} cycles"
+    return f"{accuracy}; fits {report['board']}; estimated {interval}, {speed}; written to {folder}"

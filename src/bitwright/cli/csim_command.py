@@ -1,0 +1,153 @@
+"""bitwright csim: run an output folder's C++ and compare it with the simulation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitwright.cli.output import json_option, print_json, print_table, progress
+
+if TYPE_CHECKING:
+    from bitwright.backends.hls.csim import Accelerator
+    from bitwright.ir.graph import Graph
+    from bitwright.ir.tensor import Array
+
+SAMPLES = 1000
+
+
+@click.command("csim")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--input", "source", type=click.Path(path_type=Path), help="An .npz with one array, batch first.")
+@click.option("--output", "target", type=click.Path(path_type=Path), help="Write the outputs of --input to this .npz.")
+@click.option("--data", metavar="D", help="Test data (default: what the folder was compiled with).")
+@click.option("--limit", type=click.IntRange(1), default=SAMPLES, show_default=True, help="At most so many samples.")
+@click.option("--layers", is_flag=True, help="Compare every layer, and count saturations.")
+@click.option("--ap-types", is_flag=True, help="Build with the ap_int headers that the package hls4ml brings.")
+@json_option
+def command(
+    folder: Path,
+    source: Path | None,
+    target: Path | None,
+    data: str | None,
+    limit: int,
+    layers: bool,
+    ap_types: bool,
+    as_json: bool,
+) -> int:
+    """Compile the C++ of output FOLDER with g++ and compare it with the simulation, bit for bit.
+
+    Exit code 0: every bit is equal, 1: some differ.
+    """
+    import numpy as np
+
+    from bitwright.backends.hls.compare import compare_layers, input_format
+    from bitwright.backends.hls.csim import Accelerator, read_network
+    from bitwright.backends.simulation.run import Simulation
+    from bitwright.ir.errors import CompileError
+    from bitwright.ir.files import load
+
+    if target is not None and source is None:
+        raise CompileError("--output needs --input")
+    read_network(folder)
+    graph = load(folder / "model.ir")
+    x, origin = _samples(folder, graph, source, data, limit)
+    with progress(as_json) as say:
+        say("compiling")
+        accelerator = Accelerator(folder, ap_types=ap_types, trace=layers)
+        say("running")
+        y = accelerator.output.from_stream(accelerator.run(accelerator.input.to_stream(x, input_format(graph))))
+        say("simulating")
+        name = graph.outputs[0].name
+        expected = Simulation(graph).run_exactly({graph.input_name(graph.inputs[0]): x})[name]
+        rows = compare_layers(accelerator, graph, x) if layers else []
+    if target is not None:
+        _save(target, {name: y.astype(np.float32)})
+    differ = int((y != expected).reshape(len(y), -1).any(1).sum())
+    verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types}
+    if as_json:
+        print_json(verdict | {"layers": [vars(row) for row in rows]})
+    else:
+        _print_layers(rows)
+        click.echo(_verdict(accelerator, y, expected, origin, ap_types))
+    return 1 if differ or any(row.differ for row in rows) else 0
+
+
+def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, limit: int) -> tuple[Array, str]:
+    """Inputs to run, real numbers, and where they come from."""
+    import numpy as np
+
+    from bitwright.ir.evaluate import check_shape
+    from bitwright.ir.formats.base import check_finite
+
+    value = graph.inputs[0]
+    name = graph.input_name(value)
+    recorded = json.loads((folder / "report.json").read_text()).get("data")
+    if source is not None:
+        x, origin = _one_array(source, name)[:limit] if limit != SAMPLES else _one_array(source, name), str(source)
+    elif data or recorded:
+        from bitwright.models.datasets import load as load_data
+
+        test = load_data(data or recorded, "test", limit)
+        x, origin = test.x, f"the test split of {test.name}"
+    else:
+        from bitwright.ir.formats import Canonical
+
+        number = value.tensor_type.number
+        assert isinstance(number, Canonical)
+        shape = [dim for dim in (value.tensor_type.shape or ())[1:] if isinstance(dim, int)]
+        ends = float(number.min), float(number.max)
+        x = np.random.default_rng(1).uniform(*ends, (min(limit, 100), *shape)).astype(np.float32)
+        origin = "random inputs (compiled without data)"
+    check_shape(value, name, x)
+    check_finite(x, origin)
+    return x, origin
+
+
+def _one_array(path: Path, name: str) -> Array:
+    """The array of an .npz: that named as the input, or the only one."""
+    import numpy as np
+
+    from bitwright.ir.errors import CompileError
+
+    if not path.is_file():
+        raise CompileError(f"{path}: there is no such file")
+    try:
+        with np.load(path) as archive:
+            names = list(archive.files)
+            if name not in names and len(names) != 1:
+                raise CompileError(f'{path} has arrays {", ".join(names)}, none is named "{name}"')
+            return np.asarray(archive[name if name in names else names[0]])
+    except (OSError, ValueError, AttributeError) as error:
+        raise CompileError(f"{path}: not an .npz file") from error
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    import numpy as np
+
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        np.savez(file, **arrays)
+    part.replace(path)
+
+
+def _print_layers(rows: list[Any]) -> None:
+    if rows:
+        columns = ["layer", "values", "differ", "saturated", "first difference"]
+        print_table(columns, [[r.name, f"{r.values:,}", f"{r.differ:,}", f"{r.saturated:,}", r.first] for r in rows])
+        wrong = next((row for row in rows if row.differ), None)
+        click.echo("every layer is equal" if wrong is None else f"the first layer that differs is {wrong.name}")
+
+
+def _verdict(accelerator: Accelerator, y: Array, expected: Array, origin: str, ap_types: bool) -> str:
+    import numpy as np
+
+    build = "ap_int" if ap_types else "native integers"
+    bad = np.flatnonzero((y != expected).reshape(len(y), -1).any(1))
+    if not len(bad):
+        return (
+            f"{accelerator.name}: all {y.size:,} outputs of {len(y):,} samples equal the simulation ({origin}; {build})"
+        )
+    return f"{accelerator.name}: {len(bad):,} of {len(y):,} samples differ, first sample {bad[0]} ({origin}; {build})"

@@ -1,0 +1,1 @@
+"""What a graph becomes: a simulation that scores accuracy, and an accelerator in HLS C++."""

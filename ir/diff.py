@@ -13,115 +13,158 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bitwright.ir import edit
-from bitwright.ir.graph import Graph, Value
-from bitwright.ir.text import attributes_text, node_text, table_lines, value_text
-from bitwright.ir.types import type_tables
+from bitwright.ir.graph import Attribute, Graph, Node, Value
+from bitwright.ir.text import attribute_text, attributes_text, node_text, table_lines, value_text
+from bitwright.ir.types import quote, type_tables
 
 
 def diff(a: Graph, b: Graph) -> str:
     """The lines that differ, `- ` of `a` and `+ ` of `b`; empty if both compute the same in the same formats."""
     first, second = edit.copy(a), edit.copy(b)
-    renames = _match(first, second)
-    _apply(second, renames)
-    return "".join(line + "\n" for line in _changes(_lines(first), _lines(second)))
+    matched = _Matching(first, second)
+    _rename(second, matched.names)
+    ours, theirs = _lines(first), _lines(second)
+    for key in matched.same_subgraphs():  # their inner names do not count
+        theirs[key] = ours[key]
+    return "".join(line + "\n" for line in _changes(ours, theirs))
 
 
-def _match(a: Graph, b: Graph) -> dict[str, str]:
-    """The names in `b` of things that `a` has, with `a`'s name for them."""
-    key_a, key_b = _keys(a), _keys(b)
-    renames: dict[str, str] = {}
-    taken: set[str] = set()
+class _Matching:
+    """Which values of `b` are which of `a`: `names` has `a`'s names by those in `b`.
 
-    def pair(ours: str, theirs: str) -> None:
-        if theirs not in renames and ours not in taken:
-            renames[theirs] = ours
-            taken.add(ours)
+    First what is equal, from the outputs to the inputs, so that of several equal values each is paired with the one at
+    its place; then what only changed.
+    """
 
-    for ours, theirs in zip(a.inputs, b.inputs, strict=False):
-        if a.input_name(ours) == b.input_name(theirs):
-            pair(ours.name, theirs.name)
-    waiting = defaultdict(list)
-    for name, key in key_a.items():
-        waiting[key].append(name)
-    for name, key in key_b.items():  # the same name first, where several are equal
-        if name in waiting[key]:
-            pair(name, name)
-    for name, key in key_b.items():
-        left = [ours for ours in waiting[key] if ours not in taken]
-        if left and name not in renames:
-            pair(left[0], name)
-    for name, value in b.values.items():
-        other = a.values.get(name)
-        if other is not None and _sort_of(other) == _sort_of(value):
-            pair(name, name)
-    changed = True
-    while changed:
-        before = len(renames)
-        for ours, theirs in _neighbours(a, b, renames):
-            if _sort_of(ours) == _sort_of(theirs):
-                pair(ours.name, theirs.name)
-        changed = len(renames) > before
-    return renames
+    def __init__(self, a: Graph, b: Graph) -> None:
+        self.a, self.b = a, b
+        self.keys = _keys(a, {}) | _keys(b, {})
+        self.names: dict[str, str] = {}
+        self.taken: set[str] = set()
+        outside = {a.input_name(value): value for value in a.inputs}
+        for value in b.inputs:
+            self.pair(outside.get(b.input_name(value)), value, _same_sort)
+        shown = {output.name: output.value for output in a.outputs}
+        for output in b.outputs:
+            self.pair(shown.get(output.name), output.value, self.equal)
+        self.pair_equal()
+        for name, value in b.values.items():
+            self.pair(a.values.get(name), value, _same_sort, follow=False)
+        for theirs, ours in list(self.names.items()):
+            self.follow(a.values[ours], b.values[theirs], _same_sort)
+        for output in b.outputs:
+            self.pair(shown.get(output.name), output.value, _same_sort)
 
+    def equal(self, ours: Value, theirs: Value) -> bool:
+        return self.keys[id(ours)] == self.keys[id(theirs)]
 
-def _neighbours(a: Graph, b: Graph, renames: dict[str, str]) -> Iterator[tuple[Value, Value]]:
-    """Values at the same place of nodes that are matched: operands, other results, and what outputs show."""
-    for theirs, ours in list(renames.items()):
-        left, right = a.values[ours].producer, b.values[theirs].producer
-        if left is not None and right is not None:
+    def pair(
+        self, ours: Value | None, theirs: Value, alike: Callable[[Value, Value], bool], follow: bool = True
+    ) -> None:
+        """Pair two values if they are alike and free, and then what they are made of."""
+        if ours is None or ours.name not in self.a.values or theirs.name not in self.b.values:
+            return
+        if theirs.name in self.names or ours.name in self.taken or not alike(ours, theirs):
+            return
+        self.names[theirs.name] = ours.name
+        self.taken.add(ours.name)
+        if follow:
+            self.follow(ours, theirs, alike)
+
+    def follow(self, ours: Value, theirs: Value, alike: Callable[[Value, Value], bool]) -> None:
+        """Pair what stands at the same places of the nodes that made two values."""
+        waiting = [(ours, theirs)]
+        while waiting:
+            left, right = (value.producer for value in waiting.pop())
+            if left is None or right is None:
+                continue
             for x, y in zip((*left.operands, *left.results), (*right.operands, *right.results), strict=False):
-                if x is not None and y is not None and x.name in a.values and y.name in b.values:
-                    yield x, y
-    shown = {output.name: output.value for output in a.outputs}
-    for output in b.outputs:
-        if output.name in shown and output.value.name in b.values and shown[output.name].name in a.values:
-            yield shown[output.name], output.value
+                if x is not None and y is not None:
+                    before = len(self.names)
+                    self.pair(x, y, alike, follow=False)
+                    waiting += [(x, y)] * (len(self.names) - before)
+
+    def pair_equal(self) -> None:
+        """Pair what is equal: readers before what they read, the same name first."""
+        waiting = defaultdict(list)
+        for value in _readers_first(self.a):
+            waiting[self.keys[id(value)]].append(value)
+        for value in _readers_first(self.b):
+            candidates = [other for other in waiting[self.keys[id(value)]] if other.name not in self.taken]
+            if candidates:
+                self.pair(next((c for c in candidates if c.name == value.name), candidates[0]), value, self.equal)
+
+    def same_subgraphs(self) -> Iterator[str]:
+        """The lines of the nodes with subgraphs that are equal."""
+        for node in self.b.nodes:
+            ours = self.a.values.get(node.name)
+            if ours is not None and any(True for _ in node.subgraphs()) and self.equal(ours, node.results[0]):
+                yield "%" + node.name
+
+
+def _same_sort(ours: Value, theirs: Value) -> bool:
+    """Whether two values can be one thing that changed."""
+    return _sort_of(ours) == _sort_of(theirs)
 
 
 def _sort_of(value: Value) -> str:
-    """What kind of thing a value is: only things of one sort can be one thing that changed."""
     if value.producer is not None:
         index = next(i for i, result in enumerate(value.producer.results) if result is value)
         return f"{value.producer.op}.{index}"
     return "input" if value.tensor is None else "weight"
 
 
-def _keys(graph: Graph) -> dict[str, str]:
-    """A hash of what every value is made of."""
-    keys: dict[int, str] = {}
-    for value in graph.inputs:
-        keys[id(value)] = _hash("input", graph.input_name(value), value.type.text())
+def _readers_first(graph: Graph) -> list[Value]:
+    results = [result for node in reversed(graph.nodes) for result in node.results]
+    return [*results, *graph.inputs, *graph.weights]
+
+
+def _keys(graph: Graph, around: Mapping[int, str]) -> dict[int, str]:
+    """A hash of what every value is made of, by identity; around: those of the graphs around."""
+    keys = dict(around)
+    for index, value in enumerate(graph.inputs):
+        name = str(index) if graph.parent else graph.input_name(value)
+        keys[id(value)] = _hash("input", name, value.type.text())
     for value in graph.weights:
         assert value.tensor is not None
         keys[id(value)] = _hash("weight", value.tensor.key, value.type.text())
     for node in graph.nodes:
-        attributes = attributes_text(node)
-        operands = ["" if v is None else keys.get(id(v), v.name) for v in node.operands]
+        operands = ["" if value is None else keys[id(value)] for value in node.operands]
         types = [result.type.text() for result in node.results]
-        for index, result in enumerate(node.results):
-            keys[id(result)] = _hash(node.op, str(index), *attributes, *operands, *types)
-    return {name: keys[id(value)] for name, value in graph.values.items()}
+        made = _hash(node.op, *_attributes(node, keys), "operands", *operands, "types", *types)
+        keys.update((id(result), _hash(made, str(index))) for index, result in enumerate(node.results))
+    return keys
+
+
+def _attributes(node: Node, keys: Mapping[int, str]) -> list[str]:
+    """The attributes, subgraphs as a hash of what their outputs are made of."""
+    if not any(True for _ in node.subgraphs()):
+        return attributes_text(node)
+
+    def text(attribute: Attribute) -> str:
+        if isinstance(attribute, Graph):
+            inner = _keys(attribute, keys)
+            return _hash(*(inner[id(output.value)] for output in attribute.outputs))
+        return ",".join(map(text, attribute)) if isinstance(attribute, tuple) else attribute_text(attribute)
+
+    return [f"{name}={text(attribute)}" for name, attribute in sorted(node.attributes.items())]
 
 
 def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _apply(graph: Graph, renames: dict[str, str]) -> None:
+def _rename(graph: Graph, names: Mapping[str, str]) -> None:
     """Give `graph` the other's names; a thing of its own whose name the other uses gets a prime."""
-    wanted = set(renames.values())
-    for name, value in list(graph.values.items()):
-        target = renames.get(name, name)
-        if name not in renames and name in wanted:
-            target = name + "'"
-        outside = graph.external.pop(name, name)
-        value.name = target
-        if any(value is item for item in graph.inputs) and outside != target:
-            graph.external[target] = outside
+    outside = [(value, graph.input_name(value)) for value in graph.inputs]
+    wanted = set(names.values())
+    for value in graph.values.values():
+        value.name = names.get(value.name, value.name + "'" * (value.name in wanted))
     graph.values = {value.name: value for value in graph.values.values()}
+    graph.external = {value.name: name for value, name in outside if name != value.name}
 
 
 def _lines(graph: Graph) -> dict[str, list[str]]:
@@ -131,12 +174,13 @@ def _lines(graph: Graph) -> dict[str, list[str]]:
         lines[f"opset {domain}"] = [f"opset {domain or 'ai.onnx'}={version}"]
     for word, values in (("input", graph.inputs), ("weight", graph.weights)):
         for value in values:
-            lines["%" + value.name] = [*_tables(value), f"{word} {value_text(value)}"]
+            external = f" as {quote(graph.external[value.name])} : " if value.name in graph.external else " : "
+            lines["%" + value.name] = [*_tables(value), f"{word} " + value_text(value).replace(" : ", external, 1)]
     for node in graph.nodes:
         tables = [line for result in node.results for line in _tables(result)]
         lines["%" + node.name] = [*tables, *node_text(node).split("\n")]
     for output in graph.outputs:
-        external = "" if output.name == output.value.name else f' as "{output.name}"'
+        external = "" if output.name == output.value.name else f" as {quote(output.name)}"
         lines[f"output {output.name}"] = [f"output %{output.value.name}{external}"]
     return lines
 

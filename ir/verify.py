@@ -40,13 +40,13 @@ def _verify(graph: Graph, around: set[int], file: str) -> None:
             _check_hardware(node, fail)
         elif not node.op.startswith("onnx."):
             raise fail(f"there is no op {node.op}")
+        for inner in node.subgraphs():
+            _verify(inner, known, file)
         for result in node.results:
             if result.producer is not node or graph.values.get(result.name) is not result:
                 raise fail(f"%{result.name} is not registered as its result")
             _check_value(result, fail)
             known.add(id(result))
-        for inner in node.subgraphs():
-            _verify(inner, known, file)
     for output in graph.outputs:
         if id(output.value) not in known:
             raise CompileError(f"{_place(file)}output %{output.value.name} is not made in @{graph.name}")

@@ -1,0 +1,1 @@
+"""Networks as data, the recipes that made them, and data sets."""

@@ -1,0 +1,1 @@
+"""Searches for formats; drives passes and reads scores."""

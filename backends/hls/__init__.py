@@ -1,0 +1,1 @@
+"""Graph -> a streaming accelerator in HLS C++, with everything its board needs."""

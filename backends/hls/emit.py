@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.cpp import Names, Printer, end_header, header, table
-from bitwright.backends.hls.estimate import processes, rom_in_bram
+from bitwright.backends.hls.estimate import rom_in_bram, stage_cycles
 from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.stages import PoolStage, PortStage, Scan, Stage, SumStage
 from bitwright.ir.formats import Canonical
@@ -98,7 +98,7 @@ class _Emitter:
         return end_header(printer)
 
     def shape(self, printer: Printer, index: int, stage: Stage) -> None:
-        cycles = max(process.cycles for process in processes(stage))
+        cycles = stage_cycles(stage)
         if isinstance(stage, PortStage):
             printer.line(f"using Format = {self.format_of(index)};")
             printer.line(f"static constexpr int elements = {stage.elements}, lanes = {stage.lanes};")

@@ -5,6 +5,8 @@ dataflow region takes a new frame every (slowest process + 1) cycles. The trip c
     window     padded places x groups of channels + positions x (chunks - 1)
     product    positions x (outputs / pe) x (inputs / simd)
     pooling    padded places x groups of channels            port  elements, one a beat
+    A convolution's window and product share a FIFO of 2 words, so the product waits at the ends of rows and frames:
+    between two windows pass max(folds, steps of the walk to the next + chunks - 1) cycles, summed over a frame.
 Latency. A process starts when its first token comes, ends no earlier than the one before it and its own last tokens.
 BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios of RAMB18; a shallow ROM goes to LUTs
     where that is the smaller share of the board.
@@ -94,9 +96,32 @@ def estimate(stages: Sequence[Stage], board: Board) -> Estimate:
         for process in steps:
             finish = max(start + process.cycles, finish + process.tail + DEPTH)
             start += process.first + DEPTH
-            slowest = max(slowest, process.cycles)
-        entries.append((stage, cost(stage, board), max(process.cycles for process in steps)))
+        busiest = stage_cycles(stage)
+        slowest = max(slowest, busiest)
+        entries.append((stage, cost(stage, board), busiest))
     return Estimate(tuple(entries), slowest + 1, finish)
+
+
+def stage_cycles(stage: Stage) -> int:
+    """Cycles of a stage from frame to frame, when others never make it wait."""
+    own = max(process.cycles for process in processes(stage))
+    if not isinstance(stage, SumStage) or stage.scan is None:
+        return own
+    return max(own, _coupled(stage, stage.scan) + DEPTH)
+
+
+def _coupled(stage: SumStage, scan: Scan) -> int:
+    """Cycles of a window and a product that wait for each other: the walk's steps between windows, or the folds."""
+    chunks = stage.inputs // stage.simd
+    folds = stage.outputs // stage.pe * chunks
+    top, left, bottom, right = scan.pads
+    group = scan.channels // stage.lanes
+    row = (left + scan.size[1] + right) * group
+    right_step, back = scan.strides[1] * group, (scan.out[1] - 1) * scan.strides[1] * group
+    down = row * scan.strides[0] - back
+    around = (top + scan.size[0] + bottom) * row - (scan.out[0] - 1) * scan.strides[0] * row - back
+    within = scan.out[0] * (scan.out[1] - 1) * max(folds, right_step + chunks - 1)
+    return within + (scan.out[0] - 1) * max(folds, down + chunks - 1) + max(folds, around + chunks - 1)
 
 
 def processes(stage: Stage) -> list[Process]:

@@ -1,0 +1,1 @@
+"""Graph -> onnxruntime, in the formats of the graph."""

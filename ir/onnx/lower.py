@@ -13,7 +13,7 @@ import numpy as np
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
-from bitwright.ir.ops import ShapeError, result_shape
+from bitwright.ir.ops import OPS, ShapeError, result_shape
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import F32, Shape, Type
 
@@ -27,7 +27,8 @@ def lower(graph: Graph) -> None:
         for node in inner.nodes:
             if node.op in RULES and _is_float(node):
                 op, rule = RULES[node.op]
-                _try(node, op, rule)
+                if all(node.optional(i) is not None for i, x in enumerate(OPS[op].operands) if x[-1] not in "?*"):
+                    _try(node, op, rule)
     edit.erase_unread_weights(graph)
 
 

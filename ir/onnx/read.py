@@ -27,6 +27,7 @@ from bitwright.ir.types import UNKNOWN, Type, ValueType
 
 FORMAT_KEY = "bitwright.format."
 DEFAULT_DOMAINS = ("", "ai.onnx")
+CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": np.object_}  # and lists of them, with an s
 
 
 def load_onnx(path: Path) -> Graph:
@@ -75,6 +76,8 @@ class _Reader:
     def read_metadata(self, graph: Graph) -> None:
         """The model's metadata; chosen formats among them go to their values."""
         for entry in self.model.metadata_props:
+            _check_text(entry.key)
+            _check_text(entry.value)
             value = self.values.get(entry.key.removeprefix(FORMAT_KEY)) if entry.key.startswith(FORMAT_KEY) else None
             if value is not None and isinstance(value.type, Type):
                 edit.set_type(value, value.type.with_format(parse_format(entry.value)))
@@ -82,6 +85,7 @@ class _Reader:
                 graph.metadata[entry.key] = entry.value
 
     def read(self, proto: GraphProto, parent: Node | None) -> Graph:
+        _check_text(proto.name)
         graph = Graph(proto.name or "graph", parent=parent)
         if parent is None:
             for entry in self.model.opset_import:
@@ -119,8 +123,11 @@ class _Reader:
     def read_node(
         self, graph: Graph, proto: NodeProto, types: dict[str, ValueInfoProto], scope: dict[str, Value]
     ) -> None:
+        for text in (proto.op_type, proto.domain, proto.name, *(attribute.name for attribute in proto.attribute)):
+            _check_text(text)
         if proto.op_type == "Constant" and proto.domain in DEFAULT_DOMAINS:
-            scope[proto.output[0]] = edit.add_weight(graph, self.unique(proto.output[0]), self.constant(proto))
+            tensor = self.constant(proto)
+            scope[proto.output[0]] = edit.add_weight(graph, self.unique(proto.output[0]), tensor)
             return
         operands = [self.operand(name, proto) for name in proto.input]
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain + "::"
@@ -150,19 +157,27 @@ class _Reader:
         return value
 
     def constant(self, proto: NodeProto) -> Tensor:
-        attribute = proto.attribute[0]
+        attribute = proto.attribute[0] if len(proto.attribute) == len(proto.output) == 1 else AttributeProto()
         if attribute.name == "value":
             return read_tensor(attribute.t, self.folder)
         if attribute.name == "sparse_value":
             return read_sparse(attribute.sparse_tensor, self.folder)
-        value = onnx.helper.get_attribute_value(attribute)
-        if attribute.name.startswith("value_string"):
-            strings = [item.decode() for item in (value if attribute.name.endswith("s") else [value])]
-            return Tensor(np.array(strings, object).reshape([-1] if attribute.name.endswith("s") else []))
-        return Tensor(np.array(value, np.float32 if "float" in attribute.name else np.int64))
+        name, many = attribute.name.removesuffix("s"), attribute.name.endswith("s")
+        try:
+            value = onnx.helper.get_attribute_value(attribute)
+            items = list(value) if many else [value]
+            array = np.array([item.decode() for item in items] if name == "value_string" else items, CONSTANTS[name])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CompileError(f'node "{proto.name or proto.op_type}" is a constant without a value') from error
+        return Tensor(array if many else array.reshape(()))
 
     def attribute(self, proto: AttributeProto, node: Node) -> Attribute:
-        value = onnx.helper.get_attribute_value(proto)
+        try:
+            value = onnx.helper.get_attribute_value(proto)
+        except ValueError:
+            value = None
+        if value is None:
+            raise CompileError(f'attribute "{proto.name}" of node {node.source} has no type that ONNX defines')
         kind = AttributeProto.AttributeType.Name(proto.type)
         many = kind.endswith("S") and kind != "S"
         if many and not len(value):
@@ -201,6 +216,7 @@ class _Reader:
         return stem if _cleaned(stem) not in self.names else proto.name
 
     def unique(self, name: str) -> str:
+        _check_text(name)
         base = candidate = _cleaned(name)
         number = 1
         while candidate in self.names:
@@ -216,6 +232,12 @@ def _value_type(item: object) -> ValueType:
 
 def _cleaned(name: str) -> str:
     return re.sub(r"[^\w.$]", "_", name.strip("/").replace("/", ".")).strip(".") or "value"
+
+
+def _check_text(text: str | bytes) -> None:
+    """Raise CompileError if a name is no text: of what is not UTF-8, protobuf makes bytes."""
+    if isinstance(text, bytes):
+        raise CompileError(f"the name {text!r} is not UTF-8")
 
 
 def _sorted(proto: GraphProto) -> list[NodeProto]:

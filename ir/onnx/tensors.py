@@ -22,6 +22,8 @@ def read_tensor(proto: TensorProto, folder: Path | None) -> Tensor:
         raise CompileError(f'tensor "{proto.name}" has element type {proto.data_type}, which ONNX does not define')
     name = NAMES[proto.data_type]
     dtype, shape = DTYPES[name], tuple(int(dim) for dim in proto.dims)
+    if min(shape, default=0) < 0:
+        raise CompileError(f'tensor "{proto.name}" is damaged: its shape is {list(shape)}')
     if proto.data_location != TensorProto.EXTERNAL:
         try:
             array = numpy_helper.to_array(proto)
@@ -55,11 +57,11 @@ def read_sparse(proto: SparseTensorProto, folder: Path | None) -> Tensor:
     """A sparse tensor as a dense one."""
     values = read_tensor(proto.values, folder).data
     indices = read_tensor(proto.indices, folder).data
-    dense = np.zeros(tuple(proto.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
+    try:
+        dense = np.zeros(tuple(proto.dims), values.dtype)
+        dense[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, dense.shape)] = values
+    except (ValueError, IndexError) as error:
+        raise CompileError(f'sparse tensor "{proto.values.name}" is damaged: {error}') from error
     return Tensor(dense)
 
 

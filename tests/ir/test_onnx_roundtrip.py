@@ -42,6 +42,13 @@ def read(path: Path, info: onnx.ValueInfoProto) -> object:
     return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
 
 
+def plain(item: object) -> object:
+    """An input as onnxruntime takes it: an array rather than a scalar or a TensorProto."""
+    if isinstance(item, onnx.TensorProto):
+        return numpy_helper.to_array(item)
+    return np.asarray(item) if isinstance(item, np.generic) else item
+
+
 def cases() -> Iterator[tuple[str, onnx.ModelProto, dict[str, object]]]:
     """Name, model and inputs of every case that has data."""
     for kind in KINDS:
@@ -51,7 +58,7 @@ def cases() -> Iterator[tuple[str, onnx.ModelProto, dict[str, object]]]:
                 assert case.model is not None
                 assert case.data_sets is not None
                 names = [info.name for info in case.model.graph.input]
-                arrays = [np.asarray(x) if isinstance(x, np.generic) else x for x in case.data_sets[0][0]]
+                arrays = [plain(x) for x in case.data_sets[0][0]]
                 case.model.ir_version = min(case.model.ir_version, NEWEST_IR)
                 yield name, case.model, dict(zip(names, arrays, strict=False))
                 continue

@@ -282,21 +282,22 @@ def test_a_name_is_one_values_in_all_graphs() -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_wrong_operands_and_attributes_are_said_in_words(op: str) -> None:
     """Whatever the kinds and shapes are: a graph verifies or is a user's error, never an exception of Python."""
-    words: list[Attribute] = [1, 0, -7, 2.5, "word", (), (1,), (0, 0), (1, 2, 3, 4, 5), (1.5, 2.5), ("a",)]
-    shapes = [(), (3,), (2, 3), (1, 2, 8, 8), (0, 0, 0, 0), ("N", None), None]
-    raised = 0
-    for count in range(6):
-        for word in words:
-            for shape in shapes:
-                graph = Graph("g")
-                inputs = [edit.add_input(graph, f"x{i}", Type(F32, shape)) for i in range(count)]
-                attributes = dict.fromkeys(OPS[op].attributes, word)
-                edit.add_node(graph, op, inputs, {"y": Type(F32, (9, 9))}, attributes)
-                try:
-                    verify(graph)
-                except CompileError:
-                    raised += 1
-    assert raised
+    words: list[Attribute] = [1, 0, -7, 2.5, "word", "relu", (), (1,), (0, 0), (2, 1), (1, 1, 1, 1), (1.5, 2.5), ("a",)]
+    shapes = [(), (3,), (2, 3), (1, 2, 8, 8), (2, 2, 3, 3), (0, 0, 0, 0), ("N", None), None]
+    random, right = np.random.default_rng(1), 0
+    for _ in range(500):
+        graph = Graph("g")
+        for i in range(random.integers(0, 6)):
+            edit.add_input(graph, f"x{i}", Type(F32, shapes[random.integers(len(shapes))]))
+        names = [name for name in OPS[op].attributes if random.random() < 0.5]
+        attributes = {name: words[random.integers(len(words))] for name in names}
+        edit.add_node(graph, op, graph.inputs, {"y": Type(F32, None)}, attributes)
+        try:
+            verify(graph)
+            right += 1
+        except CompileError:
+            pass
+    assert right < 500
 
 
 def node(op: str, shapes: list[tuple[int | str | None, ...]], attributes: dict[str, Attribute]) -> Node:
@@ -311,8 +312,9 @@ def test_shapes_of_windows_broadcasts_and_reshapes() -> None:
     assert window_extent(7, 2, 2, 0, 0, 1, False) == 3
     assert window_extent(7, 2, 2, 0, 0, 1, True) == 4
     assert window_extent(8, 2, 2, 0, 0, 1, True) == 4
-    assert window_extent(6, 1, 3, 0, 2, 1, True) == 2  # a third window would start in the padding after
-    assert window_extent(6, 1, 3, 1, 2, 1, True) == 3
+    assert window_extent(5, 2, 3, 0, 1, 1, True) == 2  # a third window would start in the padding after
+    assert window_extent(5, 2, 3, 1, 1, 1, True) == 2
+    assert window_extent(6, 2, 3, 1, 1, 1, True) == 3
     assert window_extent(9, 3, 2, 1, 1, 2, False) == 4
     assert window_extent("H", 3, 2, 1, 1, 2, False) is None
     assert window_extent(None, 3, 2, 1, 1, 2, False) is None

@@ -50,7 +50,8 @@ class _Matching:
         shown = {output.name: output.value for output in a.outputs}
         for output in b.outputs:
             self.pair(shown.get(output.name), output.value, self.equal)
-        self.pair_equal()
+        self.pair_by(_roles(a, self.keys) | _roles(b, self.keys))
+        self.pair_by(self.keys)
         for name, value in b.values.items():
             self.pair(a.values.get(name), value, _same_sort, follow=False)
         for theirs, ours in list(self.names.items()):
@@ -87,14 +88,14 @@ class _Matching:
                     self.pair(x, y, alike, follow=False)
                     waiting += [(x, y)] * (len(self.names) - before)
 
-    def pair_equal(self) -> None:
-        """Pair what is equal: readers before what they read, the same name first."""
+    def pair_by(self, marks: Mapping[int, str]) -> None:
+        """Pair values of equal marks: readers before what they read, the same name first."""
         waiting = defaultdict(list)
         for value in _readers_first(self.a):
-            waiting[self.keys[id(value)]].append(value)
+            waiting[marks[id(value)]].append(value)
         for value in _readers_first(self.b):
-            candidates = [other for other in waiting[self.keys[id(value)]] if other.name not in self.taken]
-            if candidates:
+            candidates = [other for other in waiting[marks[id(value)]] if other.name not in self.taken]
+            if candidates and value.name not in self.names:
                 self.pair(next((c for c in candidates if c.name == value.name), candidates[0]), value, self.equal)
 
     def same_subgraphs(self) -> Iterator[str]:
@@ -137,6 +138,23 @@ def _keys(graph: Graph, around: Mapping[int, str]) -> dict[int, str]:
         made = _hash(node.op, *_attributes(node, keys), "operands", *operands, "types", *types)
         keys.update((id(result), _hash(made, str(index))) for index, result in enumerate(node.results))
     return keys
+
+
+def _roles(graph: Graph, keys: Mapping[int, str]) -> dict[int, str]:
+    """The keys told apart by who reads a value, and by the same of its operands."""
+    roles: dict[int, str] = {}
+    shown = defaultdict(list)
+    for output in graph.outputs:
+        shown[id(output.value)].append(output.name)
+    for value in _readers_first(graph):
+        readers = [
+            f"{index}." + "".join(roles.get(id(r), "inside") for r in node.results) for node, index in value.uses
+        ]
+        roles[id(value)] = _hash(keys[id(value)], *sorted(shown[id(value)]), *sorted(readers))
+    for node in graph.nodes:
+        operands = [roles.get(id(value), "around") for value in node.operands]
+        roles.update((id(result), _hash(roles[id(result)], *operands)) for result in node.results)
+    return roles
 
 
 def _attributes(node: Node, keys: Mapping[int, str]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
@@ -48,10 +49,23 @@ def save(graph: Graph, path: str | Path) -> None:
 
         save_onnx(graph, path)
     elif path.suffix == ".ir":
+        graph = _with_own_data(graph)
         path.write_text(to_text(graph), "utf-8", newline="\n")
         _save_arrays(store(graph), path.with_suffix(".npz"))
     else:
         raise CompileError(f"{path}: a graph is saved as .onnx or .ir")
+
+
+def _with_own_data(graph: Graph) -> Graph:
+    """The graph with weights that were made from hashes as weights like any other, known by their content."""
+    if not any(value.tensor and value.tensor.is_made_up for inner in graph.walk() for value in inner.weights):
+        return graph
+    graph = edit.copy(graph)
+    for inner in graph.walk():
+        for value in inner.weights:
+            if value.tensor is not None and value.tensor.is_made_up:
+                edit.set_tensor(value, Tensor(value.tensor.data))
+    return graph
 
 
 def store(graph: Graph) -> Mapping[str, Array]:

@@ -39,6 +39,7 @@ class Tensor:
         self._array = array
         self._load = load
         self._key = key
+        self._made_up = key is not None
         self.dtype = dtype
         self.shape = shape
 
@@ -51,6 +52,11 @@ class Tensor:
             array.flags.writeable = False
             self._array = array
         return self._array
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether the data were made from the key rather than the key from the data."""
+        return self._made_up
 
     @property
     def size(self) -> int:

@@ -12,6 +12,7 @@ from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
+from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.transposes import CancelTransposes
 
 PASSES: dict[str, type[Pass]] = {
@@ -21,6 +22,7 @@ PASSES: dict[str, type[Pass]] = {
         AssignFormats,
         CancelTransposes,
         DeriveAccumulators,
+        DropSoftmax,
         FoldConstants,
         FuseActivations,
         FuseBatchnorm,

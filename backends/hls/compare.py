@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from bitwright.backends.hls.csim import Accelerator, Ints
+from bitwright.backends.hls.csim import Accelerator, Ints, Layer
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
@@ -37,10 +36,12 @@ def compare_layers(accelerator: Accelerator, graph: Graph, x: Array) -> list[Lay
     format = input_format(graph)
     watch = [value.name for value in separate.values.values() if value.tensor is None]
     expected = evaluate(separate, {graph.input_name(graph.inputs[0]): x}, watch)
-    return [
-        _compared(layer.name, layer.values, layer.saturated, separate, expected)
-        for layer in accelerator.layers(accelerator.input.to_stream(x, format))
-    ]
+    frames = accelerator.input.to_stream(x, format)
+    first, *layers = accelerator.layers(frames)
+    found = [_compared(first, frames)]
+    for layer in layers:
+        found.append(_compared(layer, _integers(separate.values[layer.name], expected[layer.name])))
+    return found
 
 
 def input_format(graph: Graph) -> Canonical:
@@ -71,16 +72,16 @@ def with_separate_pools(graph: Graph) -> Graph:
     return made
 
 
-def _compared(name: str, values: Ints, saturated: int, graph: Graph, expected: Mapping[str, Array]) -> LayerComparison:
-    value = graph.values[name]
-    wanted = _integers(value, expected[name]).reshape(len(values), -1)
+def _compared(layer: Layer, wanted: Ints) -> LayerComparison:
+    """One stage's integers [frames, elements] beside those it should have given."""
+    values, wanted = layer.values, wanted.reshape(len(layer.values), -1)
     different = np.argwhere(values != wanted)
     first = ""
     if len(different):
         frame, element = (int(i) for i in different[0])
         got, want = int(values[frame, element]), int(wanted[frame, element])
         first = f"frame {frame}, element {element}: {got}, not {want}"
-    return LayerComparison(name, values.size, len(different), saturated, first)
+    return LayerComparison(layer.name, values.size, len(different), layer.saturated, first)
 
 
 def _integers(value: Value, numbers: Array) -> Ints:

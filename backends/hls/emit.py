@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bitwright.backends.hls.cpp import Names, Printer, end_header, header, table
 from bitwright.backends.hls.estimate import rom_in_bram, stage_cycles
 from bitwright.backends.hls.plan import Plan
-from bitwright.backends.hls.stages import PoolStage, PortStage, Scan, Stage, SumStage
+from bitwright.backends.hls.stages import PoolStage, PortStage, Scan, Stage, SumStage, ports_of
 from bitwright.ir.formats import Canonical
 
 INPUT_STREAM = "pixels"
@@ -36,10 +36,7 @@ class _Emitter:
         self.names = Names()
         self.top = self.names.of(name)
         self.space = f"{self.top}_net"
-        first, *_, last = plan.stages
-        assert isinstance(first, PortStage)
-        assert isinstance(last, PortStage)
-        self.input, self.output = first, last
+        first, last = self.input, self.output = ports_of(plan.stages)
         for stage in plan.stages:
             self.names.of(stage.name)
         self.ports = (self.names.of(first.name), self.names.of(last.name))

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bitwright.backends.hls.emit import emit, integers_text
 from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.settings import Port, network_json, settings_tcl
-from bitwright.backends.hls.stages import PortStage
+from bitwright.backends.hls.stages import PortStage, ports_of
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import save
 from bitwright.ir.graph import Graph
@@ -42,7 +42,7 @@ def write_package(
     plan: Plan,
     name: str,
     origin: str,
-    golden: tuple[NDArray[np.int64], NDArray[np.int64]],
+    golden: Sequence[NDArray[np.int64]],
     report: Mapping[str, Any],
     clock_mhz: float,
 ) -> None:
@@ -102,11 +102,8 @@ def _swap(made: Path, folder: Path, old: Path) -> None:
 
 
 def _settings(plan: Plan, files: Mapping[str, str], clock_mhz: float) -> dict[str, str]:
-    first, last = plan.stages[0], plan.stages[-1]
-    assert isinstance(first, PortStage)
-    assert isinstance(last, PortStage)
     source = next(path for path in files if path.startswith("src/") and path.endswith(".cpp"))
-    top, ports = Path(source).stem, (_port(first), _port(last))
+    top, ports = Path(source).stem, [_port(stage) for stage in ports_of(plan.stages)]
     board = plan.board
     settings = settings_tcl(
         top=top,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.board import Board, boards
 from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, processes
 from bitwright.backends.hls.stages import PoolStage, PortStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
@@ -143,15 +143,24 @@ def _weight(need: Cost, board: Board) -> float:
 
 
 def _too_big(stages: Sequence[Stage], board: Board, utilisation: float) -> DoesNotFit:
-    """Says what exceeds what by how much, and which layer weighs most."""
+    """Says what exceeds what, which layer weighs most, and the nearest choices that fit."""
     found = estimate(stages, board)
     rows = [
-        f"{name} {need:,.0f} of {utilisation * have:,.0f}"
+        f"  {name:<7}{need:>12,.0f} needed{utilisation * have:>12,.0f} allowed{have:>12,} on the board"
         for name, (need, have) in shares(found.total, board).items()
         if need > utilisation * have
     ]
     heaviest = max(found.stages, key=lambda entry: _weight(entry[1], board))[0]
+    table = "\n".join(rows)
     return DoesNotFit(
-        f"the design does not fit {board.name} at {utilisation:.0%}, even at its smallest: it needs {', '.join(rows)}",
-        help=f"%{heaviest.name} weighs most: give it narrower formats, prune its channels, or take a larger board",
+        f"the design does not fit {board.name} at {utilisation:.0%}, even at its smallest:\n{table}",
+        help=f"%{heaviest.name} weighs most: narrower formats or fewer channels there help; {_nearest(stages, board)}",
     )
+
+
+def _nearest(stages: Sequence[Stage], board: Board) -> str:
+    """The whole of this board, or the smallest other one that holds the smallest design."""
+    if _fits(stages, board, 1.0):
+        return "all of this board would do (--utilisation 100%)"
+    larger = sorted((other for other in boards() if _fits(stages, other, UTILISATION)), key=lambda other: other.lut)
+    return f"it fits {larger[0].name}" if larger else "it fits none of the boards that are known"

@@ -9,8 +9,8 @@ columns of the dense after it are put into that order. Anything else is refused 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ Ints = NDArray[np.int64]
 WIDEST_FORMAT = 32
 WIDEST_ACCUMULATOR = 63
 MOST_LEVELS = 63
+CHANNELS_FIRST = (0, 3, 1, 2)
 SUPPORTED = "conv2d, dense, maxpool2d, relu and clip behind them, flatten and reshape before dense"
 
 
@@ -64,17 +65,16 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class PortStage(Stage):
-    """The AXI stream that comes in or goes out. outside: its name; shape: of a frame, in the graph's order."""
+    """The AXI stream that comes in or goes out.
+
+    outside: its name; shape: of a frame, as the graph has it; order: its axes as the stream brings them, the last one
+    fastest, which is channels last.
+    """
 
     outside: str
     shape: tuple[int, ...]
+    order: tuple[int, ...]
     is_input: bool
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The axes of `shape` in the order of the stream, the last one fastest: channels last."""
-        rank = len(self.shape)
-        return (*range(1, rank), 0) if rank == 3 else tuple(range(rank))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +126,16 @@ def stages_of(graph: Graph) -> list[Stage]:
         raise CompileError(
             f"@{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each"
         )
+    nodes = list(_chain(graph))
     value = graph.inputs[0]
-    found: list[Stage] = [_port(graph, value, is_input=True)]
-    layout: tuple[int, ...] = _frame(value)  # the frame's shape as it lies in the stream: [C,H,W], or [K]
-    for node in _chain(graph):
+    port = _port(graph, value, is_input=True)
+    layout = port.shape  # the frame that flows: [C,H,W], or [K]
+    if nodes and nodes[0].op == "transpose":  # the frame comes channels last, as the stream wants it
+        value = nodes.pop(0).result
+        layout = _frame(value)
+        port = replace(port, order=(0, 1, 2))
+    found: list[Stage] = [port]
+    for node in nodes:
         made, layout = _BUILDERS[node.op](node, layout)
         found += made
     last = graph.outputs[0].value
@@ -138,8 +144,19 @@ def stages_of(graph: Graph) -> list[Stage]:
     return [*found, _port(graph, last, is_input=False)]
 
 
+def ports_of(stages: Sequence[Stage]) -> tuple[PortStage, PortStage]:
+    """The two ends of a chain of stages."""
+    first, last = stages[0], stages[-1]
+    assert isinstance(first, PortStage)
+    assert isinstance(last, PortStage)
+    return first, last
+
+
 def why_not(node: Node) -> str | None:
     """Why a node cannot be built, or None if it can; for `bitwright check`, which asks before formats are chosen."""
+    if node.op == "transpose":
+        first = node.operand(0).producer is None and integers(node, "perm") == CHANNELS_FIRST
+        return None if first else "only a transpose of an input from channels last needs no engine"
     if node.op not in _BUILDERS:
         return f"{node.op} has no engine; there are {SUPPORTED}"
     if node.op == "conv2d":
@@ -214,6 +231,7 @@ def _port(graph: Graph, value: Value, is_input: bool) -> PortStage:
         elements=int(np.prod(frame)),
         outside=outside,
         shape=frame,
+        order=(1, 2, 0) if len(frame) == 3 else tuple(range(len(frame))),
         is_input=is_input,
     )
 

@@ -22,12 +22,12 @@ from bitwright.ir.graph import Attribute, EmptyList, Graph, Node, Value
 from bitwright.ir.onnx.dtypes import read_type
 from bitwright.ir.onnx.lower import lower
 from bitwright.ir.onnx.tensors import read_sparse, read_tensor
-from bitwright.ir.tensor import Tensor
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import UNKNOWN, Type, ValueType
 
 FORMAT_KEY = "bitwright.format."
 DEFAULT_DOMAINS = ("", "ai.onnx")
-CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": np.object_}  # and lists of them, with an s
+CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": np.object_}  # with an s: lists
 
 
 def load_onnx(path: Path) -> Graph:
@@ -166,7 +166,9 @@ class _Reader:
         try:
             value = onnx.helper.get_attribute_value(attribute)
             items = list(value) if many else [value]
-            array = np.array([item.decode() for item in items] if name == "value_string" else items, CONSTANTS[name])
+            array: Array = np.array(
+                [item.decode() for item in items] if name == "value_string" else items, CONSTANTS[name]
+            )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CompileError(f'node "{proto.name or proto.op_type}" is a constant without a value') from error
         return Tensor(array if many else array.reshape(()))

@@ -13,7 +13,7 @@ import numpy as np
 from bitwright.backends.hls.board import load_board
 from bitwright.backends.hls.package import check_target, write_package
 from bitwright.backends.hls.plan import UTILISATION, Plan, plan
-from bitwright.backends.hls.stages import SumStage, stages_of
+from bitwright.backends.hls.stages import SumStage, ports_of, stages_of
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import Score, score
 from bitwright.ir.assign import weight_values
@@ -30,6 +30,7 @@ from bitwright.passes import STRUCTURE, Context, run_passes
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
 
+PREPARE = f"{STRUCTURE},drop-softmax"
 DEFAULT_FORMATS = "FIXED 8"
 CALIBRATION_SAMPLES = 1000
 GOLDEN_FRAMES = 10
@@ -119,7 +120,7 @@ def compile(
     context = Context(samples=None if train is None else _feeds(graph, train.x[:CALIBRATION_SAMPLES]))
 
     say("passes")
-    graph = run_passes(graph, STRUCTURE + (f",{passes}" if passes else ""), context)
+    graph = run_passes(graph, PREPARE + (f",{passes}" if passes else ""), context)
     for value in graph.weights:
         if value.tensor is not None and value.tensor.dtype.kind == "f":
             check_finite(value.tensor.data, "%" + value.name)
@@ -135,7 +136,7 @@ def compile(
     key = hashlib.sha256(to_text(annotated).encode()).hexdigest()[:8]
     origin = f"bitwright {__version__}, model {key}, target {board.name}"
     report = result.report() | {"data": data, "bitwright": __version__}
-    write_package(folder, annotated, planned, graph.name, origin, _golden(annotated, test), report, clock)
+    write_package(folder, annotated, planned, graph.name, origin, _golden(annotated, planned, test), report, clock)
     return result
 
 
@@ -190,7 +191,7 @@ def _scores(graph: Graph, annotated: Graph, test: Dataset | None) -> tuple[Score
     return score(graph, test.x, test.y), score(annotated, test.x, test.y)
 
 
-def _golden(graph: Graph, test: Dataset | None) -> tuple[Any, Any]:
+def _golden(graph: Graph, planned: Plan, test: Dataset | None) -> tuple[Any, ...]:
     """Integers of a few frames and of the outputs they must give, in the order of the streams."""
     value, output = graph.inputs[0], graph.outputs[0]
     format, result = value.tensor_type.number, output.value.tensor_type.number
@@ -203,13 +204,10 @@ def _golden(graph: Graph, test: Dataset | None) -> tuple[Any, Any]:
         ends = float(format.min), float(format.max)
         x = np.random.default_rng(0).uniform(*ends, (GOLDEN_FRAMES, *shape)).astype(np.float32)
     y = Simulation(graph).run_exactly(_feeds(graph, x))[output.name]
-    return _in_stream_order(format.integers(x)), _in_stream_order(result.integers(y))
-
-
-def _in_stream_order(frames: Array) -> Array:
-    """[N,C,H,W] as [N, elements], channels last."""
-    ordered = frames.transpose(0, 2, 3, 1) if frames.ndim == 4 else frames
-    return ordered.reshape(len(frames), -1)
+    return tuple(
+        frames.transpose(0, *(axis + 1 for axis in port.order)).reshape(len(frames), -1)
+        for frames, port in zip((format.integers(x), result.integers(y)), ports_of(planned.stages), strict=True)
+    )
 
 
 def _hints(graph: Graph, scores: tuple[Score | None, Score | None]) -> list[str]:

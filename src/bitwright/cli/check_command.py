@@ -16,11 +16,12 @@ from bitwright.cli.output import json_option, print_json, print_table
 def command(model: Path, target: str | None, as_json: bool) -> int:
     """Say of every op of MODEL whether it can be built. Exit code 0: all can, 1: some cannot."""
     from bitwright.backends.hls.stages import SUPPORTED, stages_of, why_not
+    from bitwright.compiler import PREPARE
     from bitwright.ir.errors import CompileError
     from bitwright.ir.files import load
-    from bitwright.passes import STRUCTURE, run_passes
+    from bitwright.passes import run_passes
 
-    graph = run_passes(load(model), STRUCTURE)
+    graph = run_passes(load(model), PREPARE)
     rows = [{"name": node.name, "op": node.op, "source": node.source, "why": why_not(node)} for node in graph.nodes]
     problems = [str(row["name"]) for row in rows if row["why"]]
     verdict = None
@@ -45,7 +46,7 @@ def command(model: Path, target: str | None, as_json: bool) -> int:
     if problems:
         click.echo(f"{len(problems)} of {len(rows)} cannot be built; there are engines for {SUPPORTED}")
     else:
-        click.echo(f"all {len(rows)} can be built (after the passes {STRUCTURE})")
+        click.echo(f"all {len(rows)} can be built (after the passes {PREPARE})")
     return 1 if problems else 0
 
 

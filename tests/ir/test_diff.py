@@ -1,0 +1,429 @@
+"""ir/diff.py: equal graphs give no line, whatever their names and order; every kind of change gives just its lines."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitwright.ir import edit
+from bitwright.ir.diff import diff
+from bitwright.ir.evaluate import evaluate
+from bitwright.ir.formats import parse as parse_format
+from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.parse import parse
+from bitwright.ir.tensor import Tensor
+from bitwright.ir.types import F32, Type
+from bitwright.ir.verify import verify
+
+NETWORK = """
+graph @net {
+  opset ai.onnx=17
+  input %x as "image" : FIXED<8>[1,1,8,8]
+  weight %conv1.w = 11111111 : FIXED<8,B={0,1,2,3,4,5,6,7,0,1,2,3,4,5,6,7,8,9}@0>[18,1,3,3]
+  weight %conv1.b = 22222222 : f32[18]
+  weight %fc.w = 33333333 : FIXED<4>[10,648]
+  weight %fc.b = 44444444 : f32[10]
+  %conv1 = conv2d(%x, %conv1.w, %conv1.b) {act=relu, kernel=[3,3]} : FIXED<8,B=-1>[1,18,6,6]
+  %flat = flatten(%conv1) : FIXED<8,B=-1>[1,648]
+  %fc = dense(%flat, %fc.w, %fc.b) : FIXED<8,B=-2>[1,10]
+  output %fc as "logits"
+}
+"""
+
+
+def lines(text: str) -> str:
+    """A diff written with the indentation of the test."""
+    return "".join(line.strip() + "\n" for line in text.strip().splitlines())
+
+
+def changed(*replacements: tuple[str, str]) -> str:
+    """The diff of the network and its text after replacements."""
+    text = NETWORK
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    graph = parse(text)
+    verify(graph)
+    return diff(parse(NETWORK), graph)
+
+
+def test_a_graph_does_not_differ_from_itself() -> None:
+    assert diff(parse(NETWORK), parse(NETWORK)) == ""
+
+
+def test_attribute() -> None:
+    assert changed(("act=relu, ", "")) == lines("""
+        - %conv1 = conv2d(%x, %conv1.w, %conv1.b) {act=relu, kernel=[3,3]} : FIXED<8,B=-1>[1,18,6,6]
+        + %conv1 = conv2d(%x, %conv1.w, %conv1.b) {kernel=[3,3]} : FIXED<8,B=-1>[1,18,6,6]
+    """)
+
+
+def test_attribute_that_is_its_default() -> None:
+    assert changed(("{act=relu, ", "{act=relu, groups=1, act_min=-inf, ")) == ""
+
+
+def test_format_of_an_activation() -> None:
+    assert changed(
+        ("%fc = dense(%flat, %fc.w, %fc.b) : FIXED<8,B=-2>", "%fc = dense(%flat, %fc.w, %fc.b) : EXP<4>")
+    ) == (
+        lines("""
+            - %fc = dense(%flat, %fc.w, %fc.b) : FIXED<8,B=-2>[1,10]
+            + %fc = dense(%flat, %fc.w, %fc.b) : EXP<4>[1,10]
+        """)
+    )
+
+
+def test_format_of_a_weight() -> None:
+    assert changed(("FIXED<4>[10", "FIXED<5>[10")) == lines("""
+        - weight %fc.w = 33333333 : FIXED<4>[10,648]
+        + weight %fc.w = 33333333 : FIXED<5>[10,648]
+    """)
+
+
+def test_one_channel_of_a_table() -> None:
+    assert changed(("6,7,8,9}", "6,7,8,10}")) == lines("""
+        - #conv1.w[16..] 8 9
+        + #conv1.w[16..] 8 10
+    """)
+    assert changed(("{0,1,2,3", "{0,1,5,3")) == lines("""
+        - #conv1.w[0..] 0 1 2 3 4 5 6 7 0 1 2 3 4 5 6 7
+        + #conv1.w[0..] 0 1 5 3 4 5 6 7 0 1 2 3 4 5 6 7
+    """)
+
+
+def test_one_channel_of_a_short_list() -> None:
+    text = "graph @g { weight %w = 11111111 : FIXED<8,B={0,1}@0>[2,9]\n output %w }"
+    assert diff(parse(text), parse(text.replace("{0,1}", "{0,2}"))) == lines("""
+        - weight %w = 11111111 : FIXED<8,B={0,1}@0>[2,9]
+        + weight %w = 11111111 : FIXED<8,B={0,2}@0>[2,9]
+    """)
+
+
+def test_data_of_a_weight() -> None:
+    assert changed(("33333333", "3333333f")) == lines("""
+        - weight %fc.w = 33333333 : FIXED<4>[10,648]
+        + weight %fc.w = 3333333f : FIXED<4>[10,648]
+    """)
+
+
+def test_one_number_of_a_weight() -> None:
+    a = parse(NETWORK)
+    b = edit.copy(a)
+    tensor = b.values["fc.w"].tensor
+    assert tensor is not None
+    data = tensor.data.copy()
+    data[3, 4] = np.nextafter(data[3, 4], np.float32(1))
+    edit.set_tensor(b.values["fc.w"], Tensor(data))
+    assert diff(a, b) == lines(f"""
+        - weight %fc.w = 33333333 : FIXED<4>[10,648]
+        + weight %fc.w = {Tensor(data).key} : FIXED<4>[10,648]
+    """)
+
+
+def test_inserted_node() -> None:
+    assert changed(
+        ("%flat = flatten(%conv1)", "%same = quantize(%conv1) : FIXED<8,B=-1>[1,18,6,6]\n%flat = flatten(%same)")
+    ) == lines("""
+        + %same = quantize(%conv1) : FIXED<8,B=-1>[1,18,6,6]
+        - %flat = flatten(%conv1) : FIXED<8,B=-1>[1,648]
+        + %flat = flatten(%same) : FIXED<8,B=-1>[1,648]
+    """)
+
+
+def test_removed_node() -> None:
+    text = NETWORK.replace("%fc = dense(%flat", "%r = relu(%flat) : FIXED<8,B=-1>[1,648]\n%fc = dense(%r")
+    assert diff(parse(text), parse(NETWORK)) == lines("""
+        - %r = relu(%flat) : FIXED<8,B=-1>[1,648]
+        - %fc = dense(%r, %fc.w, %fc.b) : FIXED<8,B=-2>[1,10]
+        + %fc = dense(%flat, %fc.w, %fc.b) : FIXED<8,B=-2>[1,10]
+    """)
+
+
+def test_another_op_of_the_same_name() -> None:
+    text = "graph @g { input %x : f32[2]\n %y = relu(%x) : f32[2]\n output %y }"
+    assert diff(parse(text), parse(text.replace("relu", "hardswish"))) == lines("""
+        - %y = relu(%x) : f32[2]
+        + %y = hardswish(%x) : f32[2]
+    """)
+
+
+def test_removed_operand() -> None:
+    assert changed((", %fc.b)", ")"), ("  weight %fc.b = 44444444 : f32[10]\n", "")) == lines("""
+        - weight %fc.b = 44444444 : f32[10]
+        - %fc = dense(%flat, %fc.w, %fc.b) : FIXED<8,B=-2>[1,10]
+        + %fc = dense(%flat, %fc.w) : FIXED<8,B=-2>[1,10]
+    """)
+
+
+def test_outside_name_of_an_output() -> None:
+    assert changed(('as "logits"', 'as "scores"')) == lines("""
+        - output %fc as "logits"
+        + output %fc as "scores"
+    """)
+
+
+def test_outside_name_of_an_input() -> None:
+    assert changed(('as "image"', 'as "picture"')) == lines("""
+        - input %x as "image" : FIXED<8>[1,1,8,8]
+        + input %x as "picture" : FIXED<8>[1,1,8,8]
+    """)
+
+
+def test_output_of_another_value() -> None:
+    assert changed(("output %fc", "output %flat")) == lines("""
+        - output %fc as "logits"
+        + output %flat as "logits"
+    """)
+
+
+def test_one_more_output() -> None:
+    assert changed(("output %fc", "output %flat\noutput %fc")) == lines("+ output %flat")
+
+
+def test_type_of_an_input() -> None:
+    assert changed(("FIXED<8>[1,1,8,8]", "FIXED<9>[1,1,8,8]")) == lines("""
+        - input %x as "image" : FIXED<8>[1,1,8,8]
+        + input %x as "image" : FIXED<9>[1,1,8,8]
+    """)
+    assert changed(("%x as", "%y as"), ("(%x,", "(%y,"), ("FIXED<8>[1,1,8,8]", "FIXED<8>[N,1,8,8]")) == lines("""
+        - input %x as "image" : FIXED<8>[1,1,8,8]
+        + input %x as "image" : FIXED<8>[N,1,8,8]
+    """)
+
+
+def test_operator_set() -> None:
+    assert changed(("ai.onnx=17", "ai.onnx=18")) == lines("""
+        - opset ai.onnx=17
+        + opset ai.onnx=18
+    """)
+
+
+def test_a_change_is_shown_with_the_names_of_the_first_graph() -> None:
+    renames = [("conv1", "c"), ("%flat", "%f"), ("%fc", "%d"), ("%x", "%in")]
+    assert changed(*renames, ("act=relu", "act=hardswish")) == lines("""
+        - %conv1 = conv2d(%x, %conv1.w, %conv1.b) {act=relu, kernel=[3,3]} : FIXED<8,B=-1>[1,18,6,6]
+        + %conv1 = conv2d(%x, %conv1.w, %conv1.b) {act=hardswish, kernel=[3,3]} : FIXED<8,B=-1>[1,18,6,6]
+    """)
+
+
+def test_swapped_inputs() -> None:
+    """The outside's names decide which input is which."""
+    text = """graph @g { input %a as "p" : f32[2]
+        input %b as "q" : f32[2]
+        %y = onnx.Sub(%a, %b) : f32[2]
+        output %y }"""
+    swapped = text.replace("%a", "%c").replace("%b", "%a").replace("%c", "%b")
+    assert diff(parse(text), parse(swapped)) == ""
+    assert diff(parse(text), parse(text.replace('"p"', '"r"').replace('"q"', '"p"').replace('"r"', '"q"'))) == lines("""
+        - %y = onnx.Sub(%a, %b) : f32[2]
+        + %y = onnx.Sub(%b, %a) : f32[2]
+    """)
+
+
+def test_equal_weights_are_told_apart_by_who_reads_them() -> None:
+    """Biases of zeros, say: in the second graph, each has the other's name."""
+    text = """graph @g { input %x : f32[1,4]
+        weight %a = [0.0,0.0] : f32[2]
+        weight %b = [0.0,0.0] : f32[2]
+        weight %v = 11111111 : f32[2,4]
+        weight %w = 22222222 : f32[2,4]
+        %p = dense(%x, %v, %a) : f32[1,2]
+        %q = dense(%x, %w, %b) : f32[1,2]
+        %s = onnx.Sub(%p, %q) : f32[1,2]
+        output %s }"""
+    other = text.replace("%v, %a", "%v, %c").replace("%w, %b", "%w, %a").replace("%v, %c", "%v, %b")
+    assert diff(parse(text), parse(other)) == ""
+    deeper = other.replace("onnx.Sub(%p, %q)", "onnx.Sub(%q, %p)")
+    assert diff(parse(text), parse(deeper)) == lines("""
+        - %s = onnx.Sub(%p, %q) : f32[1,2]
+        + %s = onnx.Sub(%q, %p) : f32[1,2]
+    """)
+
+
+def test_a_value_computed_twice_is_not_one_computed_once() -> None:
+    shared = """graph @g { input %x : f32[2]
+        %r = relu(%x) : f32[2]
+        %y = add(%r, %r) : f32[2]
+        output %y }"""
+    twice = shared.replace("%y = add(%r, %r)", "%t = relu(%x) : f32[2]\n%y = add(%r, %t)")
+    assert diff(parse(shared), parse(twice)) == lines("""
+        + %t = relu(%x) : f32[2]
+        - %y = add(%r, %r) : f32[2]
+        + %y = add(%r, %t) : f32[2]
+    """)
+
+
+BRANCHES = """graph @g {
+  opset ai.onnx=17
+  input %c : bool[]
+  input %x : f32[2]
+  %y = onnx.If(%c) {else_branch=graph @e {
+    %p = relu(%x) : f32[2]
+    %q = hardswish(%x) : f32[2]
+    %s = add(%p, %q) : f32[2]
+    output %s
+  }, then_branch=graph @t {
+    weight %w = [2.0] : f32[1]
+    %m = mul(%x, %w) : f32[2]
+    output %m
+  }} : f32[2]
+  output %y
+}"""
+
+
+def test_names_and_order_inside_subgraphs_do_not_count() -> None:
+    first, second = "    %p = relu(%x) : f32[2]\n", "    %q = hardswish(%x) : f32[2]\n"
+    other = BRANCHES.replace(first + second, second + first)
+    for name in "pqswmx":
+        other = other.replace(f"%{name}", f"%{name}2")
+    other = other.replace("input %x2", 'input %x2 as "x"')
+    assert diff(parse(BRANCHES), parse(other)) == ""
+
+
+def test_a_change_inside_a_subgraph_is_one_line() -> None:
+    assert diff(parse(BRANCHES), parse(BRANCHES.replace("[2.0]", "[3.0]"))) == lines("""
+        - weight %w = [2.0] : f32[1]
+        + weight %w = [3.0] : f32[1]
+    """).replace("weight", "  weight")
+
+
+# of random graphs
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Values [3,3] of a few ops and few different weights, so that many are equal; some are dead."""
+    graph = Graph("random", {"": 17})
+    type = Type(F32, (3, 3))
+    values = [edit.add_input(graph, f"x{i}", type, draw(st.sampled_from([None, f"in{i}"]))) for i in range(2)]
+    for i in range(draw(st.integers(1, 4))):
+        number = draw(st.integers(0, 1))
+        vector = draw(st.booleans())
+        data = np.full((3,) if vector else (3, 3), number / 4 + 0.25, np.float32) + (0 if vector else np.eye(3))
+        values.append(edit.add_weight(graph, f"w{i}", Tensor(data.astype(np.float32))))
+    for i in range(draw(st.integers(1, 8))):
+        op = draw(st.sampled_from(["relu", "clip", "onnx.Sub", "add", "dense", "transpose"]))
+        square = [value for value in values if value.tensor_type.shape == (3, 3)]
+        operands: list[Value | None] = [draw(st.sampled_from(square))]
+        if op in ("onnx.Sub", "add"):
+            operands.append(draw(st.sampled_from(values)))
+        elif op == "dense":
+            operands += [draw(st.sampled_from(square)), draw(st.sampled_from([*_vectors(values), None]))]
+            operands = operands if operands[2] is not None else operands[:2]
+        attributes = {"clip": {"max": draw(st.sampled_from([0.5, 1.0]))}, "transpose": {"perm": (1, 0)}}.get(op, {})
+        values.append(edit.add_node(graph, op, operands, {f"n{i}": type}, attributes).result)
+    for i in range(draw(st.integers(1, 2))):
+        edit.add_output(graph, draw(st.sampled_from(values)), f"out{i}")
+    verify(graph)
+    return graph
+
+
+def _vectors(values: list[Value]) -> list[Value]:
+    return [value for value in values if value.tensor_type.shape == (3,)]
+
+
+def shuffled(graph: Graph, random: np.random.Generator) -> Graph:
+    """The same graph with its names dealt out anew and its nodes, weights and inputs in another order."""
+    other = edit.copy(graph)
+    values = list(other.values.values())
+    names = [value.name for value in values]
+    for index, value in enumerate(values):
+        edit.rename(other, value, f"temporary{index}")
+    for value, index in zip(values, random.permutation(len(values)), strict=True):
+        edit.rename(other, value, names[index])
+    ordered: list[Node] = []
+    while len(ordered) < len(other.nodes):
+        made = [
+            node for node in other.nodes if node not in ordered and all(_is_ready(v, ordered) for v in node.operands)
+        ]
+        ordered.append(made[int(random.integers(len(made)))])
+    other.nodes = ordered
+    other.values = {values[i].name: values[i] for i in random.permutation(len(values))}
+    other.inputs = [other.inputs[i] for i in random.permutation(len(other.inputs))]
+    verify(other)
+    return other
+
+
+def _is_ready(value: Value | None, made: list[Node]) -> bool:
+    return value is None or value.producer is None or value.producer in made
+
+
+@settings(max_examples=300)
+@given(graphs(), st.integers(0, 2**32 - 1))
+def test_names_and_order_do_not_count(graph: Graph, seed: int) -> None:
+    other = shuffled(graph, np.random.default_rng(seed))
+    assert diff(graph, other) == ""
+    assert diff(other, graph) == ""
+
+
+@settings(max_examples=300)
+@given(graphs(), st.integers(0, 2**32 - 1), st.data())
+def test_graphs_that_compute_otherwise_differ(graph: Graph, seed: int, data: st.DataObject) -> None:
+    random = np.random.default_rng(seed)
+    other = shuffled(graph, random)
+    kind = data.draw(st.sampled_from(["operand", "weight", "bound", "output", "format"]))
+    values = list(other.values.values())
+    if kind == "operand":
+        node = data.draw(st.sampled_from(other.nodes))
+        index = data.draw(st.integers(0, len(node.operands) - 1))
+        before = other.nodes[: other.nodes.index(node)]
+        shape = node.operand(index).tensor_type.shape
+        fitting = [v for v in values if _is_ready(v, before) and v.tensor_type.shape == shape]
+        edit.set_operand(node, index, data.draw(st.sampled_from(fitting)))
+    elif kind == "weight":
+        weight = data.draw(st.sampled_from(other.weights))
+        assert weight.tensor is not None
+        edit.set_tensor(weight, Tensor(weight.tensor.data + np.float32(0.25)))
+    elif kind == "bound":
+        for node in other.nodes:
+            if node.op == "clip":
+                edit.set_attribute(node, "max", 0.75)
+    elif kind == "output":
+        other.outputs[0].value = data.draw(st.sampled_from([v for v in values if v.tensor_type.shape == (3, 3)]))
+    else:
+        value = data.draw(st.sampled_from(values))
+        edit.set_type(value, value.tensor_type.with_format(parse_format("FIXED 3")))
+    verify(other)
+    inputs = {name: random.standard_normal((3, 3)).astype(np.float32) for name in map(graph.input_name, graph.inputs)}
+    ours, theirs = evaluate(graph, inputs), evaluate(other, inputs)
+    if diff(graph, other) == "":
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_name_that_means_another_thing_gets_a_prime() -> None:
+    """What is %y in one graph is %x in the other, whose %y is new."""
+    text = 'graph @g { input %i : f32[2]\n %y = relu(%i) : f32[2]\n output %y as "o" }'
+    other = text.replace("%y", "%x").replace("output", "%y = hardswish(%i) : f32[2]\noutput")
+    assert diff(parse(text), parse(other)) == "+ %y' = hardswish(%i) : f32[2]\n"
+
+
+def chain(length: int, names: str) -> Graph:
+    graph = Graph("chain", {"": 17})
+    value = edit.add_input(graph, "x", Type(F32, (1,)))
+    for index in range(length):
+        value = edit.add_node(graph, "relu", [value], {f"{names}{index}": Type(F32, (1,))}).result
+    edit.add_output(graph, value, "y")
+    return graph
+
+
+def test_two_thousand_equal_nodes_under_other_names_take_under_a_second() -> None:
+    a, b = chain(2000, "a"), chain(2000, "b")
+    start = time.perf_counter()
+    assert diff(a, b) == ""
+    assert time.perf_counter() - start < 1
+    assert diff(a, chain(1999, "b")).count("\n") == 3
+
+
+@pytest.mark.parametrize("name", ['a"b', "line\nbreak"])
+def test_outside_names_are_quoted(name: str) -> None:
+    a, b = parse(NETWORK), parse(NETWORK)
+    b.outputs[0].name = name
+    quoted = name.replace('"', '\\"').replace("\n", "\\n")
+    assert diff(a, b) == lines(f"""
+        - output %fc as "logits"
+        + output %fc as "{quoted}"
+    """)

@@ -33,6 +33,14 @@ def add_input(
     return value
 
 
+def freeze_input(graph: Graph, value: Value) -> None:
+    """Make a weight of an input that has a default value."""
+    assert value.tensor is not None, f"%{value.name} has no value to freeze"
+    graph.inputs = [item for item in graph.inputs if item is not value]
+    graph.external.pop(value.name, None)
+    value.type = type_of(value.tensor)
+
+
 def add_weight(graph: Graph, name: str, tensor: Tensor, type: Type | None = None) -> Value:
     """A new weight; its type is the tensor's own unless a format is given."""
     return _register(graph, Value(name, type or type_of(tensor), tensor=tensor))

@@ -11,7 +11,7 @@ from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import real
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, is_plain, only_reader, producer
+from bitwright.passes.chains import absorb, constant, is_plain, only_reader, producer
 
 SIXTH = 1 / 6
 MONOTONE = ("relu", "clip")
@@ -21,7 +21,7 @@ MONOTONE = ("relu", "clip")
 class FuseActivations(Pass):
     """relu, clip (ReLU6), hardswish and hardsigmoid become `act` of the conv2d or dense that only they read.
 
-    x hardsigmoid(x), as exporters write hard-swish, becomes hardswish first. A relu or clip after a max pooling is
+    x hardsigmoid(x) and x clip(x + 3, 0, 6) / 6, as exporters write hard-swish, become hardswish first. A relu or clip after a max pooling is
     taken too: both are monotone, so their order does not matter.
 
     - %conv1 = conv2d(%x, %conv1.w) {kernel=[5,5]} : f32[1,6,24,24]
@@ -32,7 +32,9 @@ class FuseActivations(Pass):
     name: ClassVar[str] = "fuse-activations"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        changed = any([_recognise_hardswish(graph, node) for node in list(graph.nodes) if node.op == "mul"])
+        changed = False
+        for node in [node for node in graph.nodes if node.op in ("mul", "onnx.Div")]:
+            changed |= node.graph.values.get(node.name) is node.results[0] and _recognise_hardswish(graph, node)
         for node in list(graph.nodes):
             changed |= node.op in ("conv2d", "dense") and (_fuse(graph, node) or _fuse_behind_pool(graph, node))
         return changed
@@ -87,57 +89,68 @@ def _set(node: Node, attributes: dict[str, Attribute]) -> None:
 
 
 def _recognise_hardswish(graph: Graph, node: Node) -> bool:
-    """x hardsigmoid(x) with alpha 1/6, or x clip(x + 3, 0, 6) / 6."""
-    for x, other in ((node.operand(0), node.operand(1)), (node.operand(1), node.operand(0))):
-        gate = producer(other, "hardsigmoid")
-        regular = gate is not None and (_activation(gate) or {}).get("act") == "hardsigmoid"
-        if regular and gate is not None and gate.operand(0) is x and only_reader(graph, other) is node:
+    """x gate(x), or x clip(x + 3, 0, 6) divided by 6 afterwards."""
+    product, scaled = node, _sixfold(graph, node)
+    if scaled is not None:
+        found = producer(scaled, "mul")
+        if found is None or only_reader(graph, scaled) is not node:
+            return False
+        product = found
+    for x, gate in ((product.operand(0), product.operand(1)), (product.operand(1), product.operand(0))):
+        if only_reader(graph, gate) is not product or x.type != node.result.type:
+            continue
+        if (_clipped(graph, gate) if scaled is not None else _gated(graph, gate)) is x:
             edit.set_operands(node, [x])
             edit.set_op(node, "hardswish", {})
-            edit.erase_node(gate)
-            return True
-        if _is_constant(other, SIXTH) and _is_gated(graph, x, node):
-            product = x.producer
-            assert product is not None
-            inner, clip = _gated(product)
-            assert inner is not None
-            assert clip is not None
-            shift = clip.operand(0).producer
-            edit.set_operands(node, [inner])
-            edit.set_op(node, "hardswish", {})
-            for dead in (product, clip, shift):
-                if dead is not None and not dead.result.uses:
-                    edit.erase_node(dead)
+            _erase_unread(graph, gate if scaled is None else scaled)
             edit.erase_unread_weights(graph)
             return True
     return False
 
 
-def _is_gated(graph: Graph, value: Value, reader: Node) -> bool:
-    product = producer(value, "mul")
-    if product is None or only_reader(graph, value) is not reader:
-        return False
-    inner, clip = _gated(product)
-    return inner is not None and clip is not None and only_reader(graph, clip.result) is product
+def _gated(graph: Graph, gate: Value) -> Value | None:
+    """x of hardsigmoid(x) with alpha 1/6, or of clip(x + 3, 0, 6) / 6."""
+    if (_activation(gate.producer) or {}).get("act") == "hardsigmoid" and gate.producer is not None:
+        return gate.producer.operand(0)
+    scaled = None if gate.producer is None else _sixfold(graph, gate.producer)
+    return None if scaled is None else _clipped(graph, scaled)
 
 
-def _gated(product: Node) -> tuple[Value | None, Node | None]:
-    """x and the clip of x clip(x + 3, 0, 6)."""
-    for x, gate in ((product.operand(0), product.operand(1)), (product.operand(1), product.operand(0))):
-        clip = producer(gate, "clip")
-        if clip is None or real(clip, "min") != 0 or real(clip, "max") != 6:
-            continue
-        shift = producer(clip.operand(0), "add")
-        if (
-            shift is not None
-            and any(v is x for v in shift.operands)
-            and any(_is_constant(v, 3.0) for v in shift.operands)
-        ):
-            return x, clip
-    return None, None
+def _clipped(graph: Graph, value: Value) -> Value | None:
+    """x of clip(x + 3, 0, 6)."""
+    clip = producer(value, "clip")
+    shift = None if clip is None else producer(clip.operand(0), "add")
+    if clip is None or shift is None or (real(clip, "min"), real(clip, "max")) != (0, 6):
+        return None
+    return _beside(graph, shift, 3.0)
 
 
-def _is_constant(value: Value | None, number: float) -> bool:
-    if value is None or value.tensor is None or value.tensor.size != 1:
-        return False
-    return bool(np.isclose(float(value.tensor.data.reshape(-1)[0]), number, rtol=1e-6))
+def _sixfold(graph: Graph, node: Node) -> Value | None:
+    """x of x / 6 or x times a sixth."""
+    if node.op == "onnx.Div":
+        return node.operand(0) if _is_number(graph, node.operand(1), 6.0) else None
+    return _beside(graph, node, SIXTH) if node.op == "mul" else None
+
+
+def _beside(graph: Graph, node: Node, number: float) -> Value | None:
+    """The operand of an add or mul whose other one is a number."""
+    for x, other in ((node.operand(0), node.operand(1)), (node.operand(1), node.operand(0))):
+        if _is_number(graph, other, number):
+            return x
+    return None
+
+
+def _is_number(graph: Graph, value: Value, number: float) -> bool:
+    data = constant(graph, value)
+    return data is not None and data.size == 1 and bool(np.isclose(float(data.reshape(-1)[0]), number, rtol=1e-6))
+
+
+def _erase_unread(graph: Graph, value: Value) -> None:
+    """Remove the node that makes a value, and what is needed for it alone."""
+    node = value.producer
+    if node is None or value.uses or graph.is_output(value):
+        return
+    operands = [operand for operand in node.operands if operand is not None]
+    edit.erase_node(node)
+    for operand in operands:
+        _erase_unread(graph, operand)

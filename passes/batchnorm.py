@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 
 from bitwright.ir import edit
-from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import real
-from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.tensor import Array
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, is_plain, only_reader
+from bitwright.passes.chains import absorb, constant, give_weight, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -47,33 +47,33 @@ def _fuse_next(graph: Graph, node: Node) -> bool:
     weight, bias = node.operand(1), node.optional(2)
     reader = only_reader(graph, node.result)
     fused = any(key in node.attributes for key in ("act", "pool"))
-    if reader is None or fused or weight.tensor is None or not is_plain(node.result) or not is_plain(weight):
+    if reader is None or fused or not all(is_plain(value) for value in (node.result, weight, bias or weight)):
         return False
-    if bias is not None and (bias.tensor is None or not is_plain(bias)):
-        return False
-    map = _affine_map(node, reader)
-    if map is None:
+    w, b = constant(graph, weight), np.float32(0) if bias is None else constant(graph, bias)
+    map = _affine_map(graph, node, reader)
+    if w is None or b is None or map is None:
         return False
     factor, shift = map
-    w = weight.tensor.data.astype(np.float64) * factor.reshape(-1, *[1] * (weight.tensor.data.ndim - 1))
-    b = (0.0 if bias is None or bias.tensor is None else bias.tensor.data.astype(np.float64)) * factor + shift
-    _give(graph, node, 1, weight, w)
-    _give(graph, node, 2, bias, b)
+    w = w.astype(np.float64) * factor.reshape(-1, *[1] * (w.ndim - 1))
+    b = b.astype(np.float64) * factor + shift
+    give_weight(graph, node, 1, w.astype(np.float32), weight.name)
+    give_weight(graph, node, 2, b.astype(np.float32), node.name + ".bias" if bias is None else bias.name)
     absorb(graph, node, reader)
     return True
 
 
-def _affine_map(node: Node, reader: Node) -> tuple[Array, Array] | None:
+def _affine_map(graph: Graph, node: Node, reader: Node) -> tuple[Array, Array] | None:
     """factor and shift a channel, float64 [channels], of the node that reads the sum, or None."""
     if reader.op == "batchnorm" and (node.op == "conv2d" or len(node.result.tensor_type.shape or ()) == 2):
-        return _normalisation(reader)
+        return _normalisation(graph, reader)
     if reader.op not in ("mul", "add"):
         return None
     other = reader.operand(1) if reader.operand(0) is node.result else reader.operand(0)
-    if other.tensor is None or other.producer is not None:
+    data = constant(graph, other)
+    if data is None:
         return None
     channels = (node.operand(1).tensor_type.static_shape or (0,))[0]
-    rank, shape = len(node.result.tensor_type.shape or ()), other.tensor.shape
+    rank, shape = len(node.result.tensor_type.shape or ()), data.shape
     padded = (1,) * (rank - len(shape)) + shape
     axis = 1 if node.op == "conv2d" else rank - 1
     per_channel = len(padded) == rank and all(
@@ -81,24 +81,14 @@ def _affine_map(node: Node, reader: Node) -> tuple[Array, Array] | None:
     )
     if not per_channel:
         return None
-    numbers = np.broadcast_to(other.tensor.data.astype(np.float64).reshape(-1), (channels,))
+    numbers = np.broadcast_to(data.astype(np.float64).reshape(-1), (channels,))
     return (numbers, np.zeros(channels)) if reader.op == "mul" else (np.ones(channels), numbers)
 
 
-def _normalisation(reader: Node) -> tuple[Array, Array] | None:
-    if any(value is None or value.tensor is None for value in reader.operands[1:]):
+def _normalisation(graph: Graph, reader: Node) -> tuple[Array, Array] | None:
+    numbers = [constant(graph, value) for value in reader.operands[1:]]
+    scale, shift, mean, variance = (None if data is None else data.astype(np.float64) for data in numbers)
+    if scale is None or shift is None or mean is None or variance is None:
         return None
-    scale, shift, mean, variance = (v.tensor.data.astype(np.float64) for v in reader.operands[1:] if v and v.tensor)
     factor = scale / np.sqrt(variance + real(reader, "epsilon"))
     return factor, shift - mean * factor
-
-
-def _give(graph: Graph, node: Node, index: int, old: Value | None, data: Array) -> None:
-    """New data for a weight operand: in place if only this node reads it."""
-    tensor = Tensor(data.astype(np.float32))
-    if old is not None and len(old.uses) == 1 and old in graph.weights and not graph.is_output(old):
-        edit.set_tensor(old, tensor)
-        return
-    name = old.name if old is not None else node.name + ".bias"
-    made = edit.add_weight(graph, edit.unique_name(graph, name), tensor)
-    edit.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
 
 
@@ -22,9 +23,26 @@ def producer(value: Value | None, *ops: str) -> Node | None:
     return node if node is not None and node.op in ops else None
 
 
+def constant(graph: Graph, value: Value | None) -> Array | None:
+    """A weight's data, or None; an input with a default value is no weight, because a caller may give it another."""
+    if value is None or value.tensor is None or any(value is item for item in graph.inputs):
+        return None
+    return value.tensor.data
+
+
 def is_plain(value: Value) -> bool:
     """Whether no number format was chosen for it, so that a rounding cannot be lost by fusing."""
     return isinstance(value.type, Type) and value.type.is_native
+
+
+def give_weight(graph: Graph, node: Node, index: int, data: Array, name: str) -> None:
+    """Give an operand other data: in place if only this node sees the weight, else as a new weight of that name."""
+    old, tensor = node.optional(index), Tensor(data)
+    if old is not None and len(old.uses) == 1 and constant(graph, old) is not None and not graph.is_output(old):
+        edit.set_tensor(old, tensor)
+        return
+    made = edit.add_weight(graph, edit.unique_name(graph, name), tensor)
+    edit.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
 
 
 def bypass(graph: Graph, node: Node) -> None:

@@ -9,10 +9,9 @@ import numpy as np
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
-from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, is_plain, only_reader
+from bitwright.passes.chains import absorb, constant, give_weight, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class RecogniseDense(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for node in list(graph.nodes):
-            if node.op == "onnx.MatMul" and _is_constant_matrix(node.operands[1]) and _is_float(node.operands[0]):
-                _to_dense(graph, node)
-                changed = True
+            changed |= node.op == "onnx.MatMul" and _is_float(node.operands[0]) and _to_dense(graph, node)
         for node in list(graph.nodes):
             changed |= node.op == "dense" and _take_bias(graph, node)
         if changed:
@@ -46,19 +43,15 @@ def _is_float(value: Value | None) -> bool:
     return isinstance(type, Type) and type.format == F32 and type.shape is not None and len(type.shape) >= 2
 
 
-def _is_constant_matrix(value: Value | None) -> bool:
-    return value is not None and value.tensor is not None and len(value.tensor.shape) == 2
-
-
-def _to_dense(graph: Graph, node: Node) -> None:
+def _to_dense(graph: Graph, node: Node) -> bool:
+    """Whether a MatMul's second operand is a constant matrix, with which it is a dense."""
     weight = node.operand(1)
-    assert weight.tensor is not None
-    turned = Tensor(np.ascontiguousarray(weight.tensor.data.T))
-    if len(weight.uses) == 1 and weight in graph.weights:
-        edit.set_tensor(weight, turned)
-    else:
-        edit.set_operand(node, 1, edit.add_weight(graph, edit.unique_name(graph, weight.name + ".T"), turned))
+    matrix = constant(graph, weight)
+    if matrix is None or matrix.ndim != 2 or not is_plain(weight):
+        return False
+    give_weight(graph, node, 1, np.ascontiguousarray(matrix.T), weight.name + ".T")
     edit.set_op(node, "dense", {})
+    return True
 
 
 def _take_bias(graph: Graph, node: Node) -> bool:
@@ -67,14 +60,13 @@ def _take_bias(graph: Graph, node: Node) -> bool:
     if len(node.operands) > 2 or node.attributes or reader is None or reader.op != "add" or not is_plain(node.result):
         return False
     other = reader.operand(1) if reader.operand(0) is node.result else reader.operand(0)
-    rows = node.operand(1).tensor_type.shape
-    if other.tensor is None or rows is None or other.tensor.size != rows[0] or other.tensor.shape[-1:] != rows[:1]:
+    rows, data = node.operand(1).tensor_type.shape, constant(graph, other)
+    if rows is None or data is None or data.size != rows[0] or data.shape[-1:] != rows[:1]:
         return False
-    if other.tensor.shape == rows[:1]:
-        bias = other
-    else:
-        flat = Tensor(other.tensor.data.reshape(-1))
-        bias = edit.add_weight(graph, edit.unique_name(graph, other.name), flat)
-    edit.set_operands(node, [*node.operands[:2], bias])
+    if data.ndim > len(node.result.tensor_type.shape or ()):  # the sum would have a dimension more
+        return False
+    edit.set_operands(node, [*node.operands[:2], other])
     absorb(graph, node, reader)
+    if data.ndim > 1:
+        give_weight(graph, node, 2, data.reshape(-1), other.name)
     return True

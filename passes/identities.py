@@ -10,7 +10,7 @@ import numpy as np
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import integers
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import bypass
+from bitwright.passes.chains import bypass, is_plain
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ def _is_identity(node: Node) -> bool:
         return False
     if any(result.uses or node.graph.is_output(result) for result in node.results[1:]):
         return False
+    before, after = node.operands[0].type, node.results[0].type
+    if not is_plain(node.results[0]) and before != after:  # the result is rounded into its format
+        return False
     if node.op == "onnx.Identity":
         return True
     if node.op == "onnx.Dropout":
         return not _is_training(node)
-    before, after = node.operands[0].type, node.results[0].type
     if node.op == "transpose":
         return list(integers(node, "perm")) == sorted(integers(node, "perm"))
     if node.op == "pad":

@@ -9,6 +9,7 @@ from bitwright.passes.batchnorm import FuseBatchnorm
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
@@ -24,6 +25,7 @@ PASSES: dict[str, type[Pass]] = {
         DeriveAccumulators,
         DropSoftmax,
         FoldConstants,
+        FreezeInputs,
         FuseActivations,
         FuseBatchnorm,
         FusePooling,
@@ -35,4 +37,6 @@ PASSES: dict[str, type[Pass]] = {
 }
 
 # What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
-STRUCTURE = "fold-constants,normalise,remove-dead,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
+STRUCTURE = (
+    "freeze-inputs,fold-constants,normalise,remove-dead,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
+)

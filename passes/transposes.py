@@ -7,17 +7,17 @@ or a flatten before a dense, whose weights then take the other order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 
 from bitwright.ir import edit
-from bitwright.ir.graph import Attribute, Graph, Node, Value
+from bitwright.ir.graph import Attribute, Graph, Node
 from bitwright.ir.ops import integer, integers
-from bitwright.ir.tensor import Tensor
+from bitwright.ir.tensor import Array
 from bitwright.ir.types import Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import bypass, only_reader
+from bitwright.passes.chains import bypass, constant, give_weight, is_plain, only_reader
 
 UNARY = ("relu", "clip", "hardswish", "hardsigmoid", "quantize", "onnx.Sigmoid", "onnx.LeakyRelu", "onnx.Tanh")
 BINARY = ("add", "mul")
@@ -48,14 +48,14 @@ class CancelTransposes(Pass):
 
 def _step(graph: Graph, node: Node) -> bool:
     """One move of one transpose; whether there was one."""
-    if not any(other is node for other in graph.nodes):
+    if not any(other is node for other in graph.nodes) or not _only_moves(node):
         return False
     perm = integers(node, "perm")
     if list(perm) == sorted(perm):
         bypass(graph, node)
         return True
     before = node.operand(0).producer
-    if before is not None and before.op == "transpose":
+    if _only_moves(before):
         inner = integers(before, "perm")
         edit.set_attribute(node, "perm", tuple(inner[i] for i in perm))
         edit.set_operand(node, 0, before.operand(0))
@@ -75,6 +75,13 @@ def _step(graph: Graph, node: Node) -> bool:
         edit.set_attribute(reader, "pads", tuple(pads[int(i) + half] for half in (0, rank) for i in inverse))
         return _sink(graph, reader, [node], perm)
     return reader.op in ("flatten", "reshape") and _into_dense(graph, node, reader, perm)
+
+
+def _only_moves(node: Node | None) -> TypeGuard[Node]:
+    """Whether a node is a transpose that rounds nothing: with the format of its operand."""
+    if node is None or node.op != "transpose":
+        return False
+    return is_plain(node.result) or node.result.tensor_type.format == node.operand(0).tensor_type.format
 
 
 def _sink(graph: Graph, reader: Node, transposes: list[Node], perm: tuple[int, ...]) -> bool:
@@ -101,22 +108,19 @@ def _sink(graph: Graph, reader: Node, transposes: list[Node], perm: tuple[int, .
 def _sink_joined(graph: Graph, reader: Node, perm: tuple[int, ...]) -> bool:
     """add, mul or concat whose every operand is a transpose of the same order, or (add, mul) a constant."""
     transposes: list[Node] = []
-    constants: list[tuple[int, Value]] = []
+    constants: list[tuple[int, Array]] = []
     for index, operand in enumerate(reader.operands):
-        made = operand.producer if operand is not None else None
-        if made is not None and made.op == "transpose" and integers(made, "perm") == perm:
+        made, data = operand.producer if operand is not None else None, constant(graph, operand)
+        if _only_moves(made) and integers(made, "perm") == perm:
             transposes.append(made)
-        elif operand is not None and operand.tensor is not None and reader.op in BINARY:
-            constants.append((index, operand))
+        elif data is not None and data.ndim <= len(perm) and reader.op in BINARY:
+            constants.append((index, data))
         else:
             return False
     inverse = [int(i) for i in np.argsort(perm)]
-    for index, constant in constants:
-        assert constant.tensor is not None
-        data = constant.tensor.data
-        data = data.reshape([1] * (len(perm) - data.ndim) + list(data.shape)).transpose(inverse)
-        name = edit.unique_name(graph, constant.name)
-        edit.set_operand(reader, index, edit.add_weight(graph, name, Tensor(np.ascontiguousarray(data))))
+    for index, data in constants:
+        turned = data.reshape([1] * (len(perm) - data.ndim) + list(data.shape)).transpose(inverse)
+        give_weight(graph, reader, index, np.ascontiguousarray(turned), reader.operand(index).name)
     if reader.op == "concat":
         edit.set_attribute(reader, "axis", perm[integer(reader, "axis") % len(perm)])
     return _sink(graph, reader, transposes, perm)
@@ -131,14 +135,14 @@ def _into_dense(graph: Graph, node: Node, flat: Node, perm: tuple[int, ...]) -> 
     if not isinstance(before, Type) or not isinstance(after, Type) or before.shape is None or after.shape is None:
         return False
     sizes = [dim for dim in before.shape[1:] if isinstance(dim, int)]
-    weight = dense.operand(1)
+    weight, data = dense.operand(1), constant(graph, dense.operand(1))
     whole = len(sizes) == len(before.shape) - 1 and after.shape[1:] == (int(np.prod(sizes)),)
-    if not whole or weight.tensor is None or len(weight.uses) != 1:
+    if not whole or data is None or not is_plain(weight):
         return False
     seen = [before.shape[i] for i in perm[1:]]
-    columns = weight.tensor.data.reshape(-1, *[dim for dim in seen if isinstance(dim, int)])
+    columns = data.reshape(-1, *[dim for dim in seen if isinstance(dim, int)])
     order = [0, *(int(i) + 1 for i in np.argsort([p - 1 for p in perm[1:]]))]
-    edit.set_tensor(weight, Tensor(np.ascontiguousarray(columns.transpose(order)).reshape(weight.tensor.shape)))
+    give_weight(graph, dense, 1, np.ascontiguousarray(columns.transpose(order)).reshape(data.shape), weight.name)
     bypass(graph, node)
     return True
 

@@ -340,24 +340,24 @@ def _codes(node: Node, number: Canonical, matrix: Ints) -> tuple[Ints, int]:
 
 
 def _act(node: Node, format: Canonical) -> tuple[int | None, int | None]:
-    """The activation's bounds in steps of the result, rounded like everything else."""
-    act, step = string(node, "act"), float(format.step)
+    """The activation's bounds in steps of the result, rounded like everything else; one beyond the format is open."""
+    act = string(node, "act")
     if act == "relu":
         return 0, None
     if act == "none":
         return None, None
-    low, high = real(node, "act_min"), real(node, "act_max")
     sums = accumulator(node)
     assert sums is not None
-    bounds: list[int | None] = []
-    for bound in (low, high):
-        on_steps = set(np.ldexp(np.rint(np.ldexp(bound, -sums.exponents)), sums.exponents).tolist())
-        rounded = {float(np.rint(b / step)) for b in on_steps}
+    least, most = -format.max_code if format.n_s else 0, format.max_code
+    bounds: list[float] = []
+    for bound in (real(node, "act_min"), real(node, "act_max")):
+        on_steps = np.ldexp(np.rint(np.ldexp(bound, -sums.exponents)), sums.exponents)
+        rounded = set(np.clip(np.rint(on_steps / format.step), least - 1, most + 1).tolist())
         if len(rounded) > 1:
             raise _refused(node, "the bound of its clip falls on different steps of its channels")
-        value = rounded.pop()
-        bounds.append(int(value) if np.isfinite(value) else None)
-    return bounds[0], bounds[1]
+        bounds.append(rounded.pop())
+    low, high = min(bounds), bounds[1]
+    return None if low < least else int(min(low, most)), None if high > most else int(max(high, least))
 
 
 def _pool(node: Node, layout: tuple[int, ...]) -> tuple[list[Stage], tuple[int, ...]]:

@@ -3,7 +3,9 @@
 from bitwright.ir.formats.affine import Affine
 from bitwright.ir.formats.base import Format
 from bitwright.ir.formats.canonical import Canonical
+from bitwright.ir.formats.fit import Fit, best_bias, best_format
 from bitwright.ir.formats.named import NAMED, binary, exp, fixed, float_format
+from bitwright.ir.formats.size import compressed_ratio, stored_bits
 from bitwright.ir.formats.text import KINDS, parse, short, to_text
 
 __all__ = [
@@ -11,12 +13,17 @@ __all__ = [
     "NAMED",
     "Affine",
     "Canonical",
+    "Fit",
     "Format",
+    "best_bias",
+    "best_format",
     "binary",
+    "compressed_ratio",
     "exp",
     "fixed",
     "float_format",
     "parse",
     "short",
+    "stored_bits",
     "to_text",
 ]

@@ -1,0 +1,266 @@
+"""Small networks for the tests of the HLS backend: read from text, drawn at random, folded by hand or by chance."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.backends.hls.board import Board, load_board
+from bitwright.backends.hls.csim import Accelerator, Port, read_network
+from bitwright.backends.hls.estimate import estimate
+from bitwright.backends.hls.package import write_package
+from bitwright.backends.hls.plan import Plan, divisors
+from bitwright.backends.hls.stages import PoolStage, Stage, SumStage, stages_of
+from bitwright.ir import edit
+from bitwright.ir.assign import activation_values, spread, weight_values
+from bitwright.ir.errors import CompileError
+from bitwright.ir.evaluate import evaluate
+from bitwright.ir.formats import Canonical
+from bitwright.ir.graph import Attribute, Graph, Value
+from bitwright.ir.ops import result_shape
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.types import F32, Type
+
+BOARD = load_board("pynq-z2")
+Rng = np.random.Generator
+
+
+# ---- a network, layer by layer ----------------------------------------------------------------------------------
+
+
+class Builder:
+    """A chain of layers in float32; `give_formats` makes fixed point of it."""
+
+    def __init__(self, name: str, shape: Sequence[int], rng: Rng, unsigned: bool = False) -> None:
+        self.graph = Graph(name, {"": 17})
+        self.rng = rng
+        self.value = edit.add_input(self.graph, f"{name}.x", Type(F32, (1, *shape)))
+        self.frames = np.asarray(rng.uniform(0 if unsigned else -1, 1, (4, *shape)), np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.value.tensor_type.static_shape or ())[1:]
+
+    def next_name(self, op: str) -> str:
+        """Of the network's own: `bundled` compiles several networks as one source."""
+        return f"{self.graph.name}.{op}{len(self.graph.nodes)}"
+
+    def add(self, op: str, weights: Iterable[Value] = (), **attributes: Attribute) -> None:
+        name = self.next_name(op)
+        node = edit.add_node(self.graph, op, [self.value, *weights], {name: Type(F32)}, attributes)
+        edit.set_type(node.result, Type(F32, result_shape(node)))
+        self.value = node.result
+
+    def sum(self, op: str, shape: tuple[int, ...], **attributes: Attribute) -> None:
+        """conv2d or dense with random weights, and a random bias more often than not."""
+        name = self.next_name(op)
+        data = self.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        weights = [edit.add_weight(self.graph, f"{name}.w", Tensor(data.astype(np.float32)))]
+        if self.rng.random() < 0.7:
+            bias = self.rng.normal(0, 0.3, shape[0]).astype(np.float32)
+            weights.append(edit.add_weight(self.graph, f"{name}.b", Tensor(bias)))
+        self.add(op, weights, **attributes)
+
+    def done(self) -> Graph:
+        edit.add_output(self.graph, self.value, "y")
+        return self.graph
+
+
+def pick(rng: Rng, *choices: int) -> int:
+    return int(rng.choice(choices))
+
+
+def drawn(seed: int) -> tuple[Graph, list[Stage], Array]:
+    """A random network with formats, its stages in a random folding, and inputs. Draws again where it is refused."""
+    rng = np.random.default_rng(seed)
+    while True:
+        net = _architecture(f"net{seed}", rng)
+        graph = net.done()
+        give_formats(graph, net.frames, rng, wide=rng.random() < 0.2)
+        try:
+            return graph, randomly_folded(stages_of(graph), rng), net.frames
+        except CompileError as error:
+            if not any(reason in error.message for reason in REFUSALS):
+                raise
+
+
+REFUSALS = ("sums need", "falls on different steps", "fewer than 4", "places from its result", "levels")
+
+
+def _architecture(name: str, rng: Rng) -> Builder:
+    if rng.random() < 0.15:
+        net = Builder(name, [pick(rng, 1, 3, 8, 12)], rng, bool(rng.random() < 0.3))
+    else:
+        shape = [pick(rng, 1, 2, 3, 4, 6), pick(rng, 1, 3, 5, 6, 8), pick(rng, 4, 5, 7, 9)]
+        net = Builder(name, shape, rng, bool(rng.random() < 0.3))
+        for _ in range(pick(rng, 1, 2, 3)):
+            if min(net.shape[1:]) < 1 or net.shape[2] < 2:
+                break
+            _image_layer(net, rng)
+    if len(net.shape) == 3 and rng.random() < 0.6:
+        net.add("flatten")
+    if len(net.shape) == 1:
+        for _ in range(pick(rng, 1, 2)):
+            net.sum("dense", (pick(rng, 1, 2, 5, 6, 10), net.shape[0]), **_activation(rng))
+    return net
+
+
+def _activation(rng: Rng) -> dict[str, Attribute]:
+    kind = rng.choice(["none", "relu", "clip"])
+    if kind == "clip":
+        low, high = float(rng.choice([-np.inf, -0.5, 0.0])), float(rng.choice([0.25, 1.0, 6.0, np.inf, 3.4e38]))
+        return {"act": "clip", "act_min": low, "act_max": high}
+    return {"act": str(kind)} if kind == "relu" else {}
+
+
+def _image_layer(net: Builder, rng: Rng) -> None:
+    channels, rows, cols = net.shape
+    kind = rng.choice(["conv", "conv", "conv", "pool", "one", "cover"])
+    outputs = pick(rng, 1, 2, 3, 4, 6)
+    if kind == "one":
+        net.sum("conv2d", (outputs, channels, 1, 1), kernel=(1, 1), **_activation(rng))
+        return
+    if kind == "cover":
+        net.sum("conv2d", (outputs, channels, rows, cols), kernel=(rows, cols), **_activation(rng))
+        return
+    kernel = (min(rows, pick(rng, 1, 2, 3)), min(cols, pick(rng, 1, 2, 3, 5)))
+    strides = (pick(rng, 1, 1, 2, 3), pick(rng, 1, 1, 2, 3))
+    pads = tuple(int(rng.integers(0, kernel[i % 2])) if rng.random() < 0.5 else 0 for i in range(4))
+    if kind == "pool":
+        net.add("maxpool2d", kernel=kernel, strides=strides, pads=pads)
+        return
+    extra: dict[str, Attribute] = {}
+    sizes = [((rows, cols)[i] + pads[i] + pads[2 + i] - kernel[i]) // strides[i] + 1 for i in (0, 1)]
+    if rng.random() < 0.4:
+        pool = (min(sizes[0], pick(rng, 1, 2, 3)), min(sizes[1], pick(rng, 1, 2, 3)))
+        extra["pool"] = pool
+        if rng.random() < 0.4:
+            extra["pool_strides"] = (pick(rng, 1, 2, 3), pick(rng, 1, 2))
+    shape = (outputs, channels, *kernel)
+    net.sum("conv2d", shape, kernel=kernel, strides=strides, pads=pads, **extra, **_activation(rng))
+
+
+def give_formats(graph: Graph, frames: Array, rng: Rng, wide: bool = False) -> None:
+    """Random formats: of any width and kind that there are engines for, some too small for their numbers."""
+    names = [value.name for value in graph.values.values() if value.tensor is None]
+    found = evaluate(graph, {"": frames}, names)
+    for value in activation_values(graph):
+        numbers = found[value.name]
+        width = pick(rng, 20, 24, 27, 31, 32) if wide else int(rng.integers(2, 17))
+        unsigned = rng.random() < (0.5 if numbers.min() >= 0 else 0.1)
+        format = Canonical(0, 0, width) if unsigned else Canonical(1, 0, width - 1)
+        largest = float(np.abs(numbers).max()) * float(rng.choice([0.3, 1.0, 1.0, 3.0]))
+        edit.set_type(value, value.tensor_type.with_format(format.covering(largest)))
+    for value in weight_values(graph):
+        assert value.tensor is not None
+        kind = rng.choice(["FIXED", "FIXED", "BIN", "EXP"])
+        width = pick(rng, 16, 20, 24) if wide else int(rng.integers(2, 17))
+        levels = pick(rng, 1, 2, 3, 4)
+        format = {"FIXED": Canonical(1, 0, width - 1), "BIN": Canonical(1, 0, 0), "EXP": Canonical(1, levels, 0)}[kind]
+        per_channel = rng.random() < 0.4
+        axes = tuple(range(1, value.tensor.data.ndim)) if per_channel else None
+        largest_weight = np.abs(value.tensor.data.astype(np.float64)).max(axes)
+        chosen = format.covering(largest_weight, 0 if per_channel else None)
+        edit.set_type(value, value.tensor_type.with_format(chosen))
+    spread(graph)
+
+
+# ---- foldings and folders ----------------------------------------------------------------------------------------
+
+
+def folded(stages: Sequence[Stage], choose: Callable[[SumStage], tuple[int, int]]) -> list[Stage]:
+    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes that follow."""
+    made: list[Stage] = []
+    lanes = 1
+    for stage in stages:
+        stage = replace(stage, lanes=lanes)
+        if isinstance(stage, SumStage):
+            pe, simd = choose(stage)
+            stage = replace(stage, pe=pe, simd=simd)
+        made.append(stage)
+        lanes = stage.out_lanes
+    return made
+
+
+def rows_are_long(stages: Sequence[Stage]) -> bool:
+    """Whether every line buffer has words enough in a row."""
+    return all(
+        scan.kernel[0] == 1 or (scan.pads[1] + scan.size[1] + scan.pads[3]) * (scan.channels // stage.lanes) >= 4
+        for stage in stages
+        if isinstance(stage, SumStage | PoolStage) and (scan := stage.scan) is not None
+    )
+
+
+def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
+    while True:
+        made = folded(stages, lambda s: (pick(rng, *divisors(s.outputs)), pick(rng, *divisors(s.inputs))))
+        if rows_are_long(made):
+            return made
+
+
+def write(
+    folder: Path,
+    graph: Graph,
+    stages: Sequence[Stage],
+    golden: tuple[Array, Array] | None = None,
+    board: Board = BOARD,
+    report: Mapping[str, object] | None = None,
+) -> Plan:
+    """The output folder of folded stages."""
+    made = Plan(tuple(stages), estimate(stages, board), board, 0.8)
+    nothing = np.zeros((0, 1), np.int64)
+    write_package(folder, graph, made, graph.name, "bitwright test", golden or (nothing, nothing), report or {}, 100.0)
+    return made
+
+
+# ---- several folders as one library ------------------------------------------------------------------------------
+
+
+class Bundled(Accelerator):
+    """One accelerator of a library that holds several."""
+
+    def __init__(self, folder: Path, library: ctypes.CDLL) -> None:
+        network = read_network(folder)
+        self.name = str(network["name"])
+        self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
+        self.library = _Renamed(library, f"bitwright_run_{self.name}")
+
+
+class _Renamed(ctypes.CDLL):
+    """A library whose `bitwright_run` is one of several."""
+
+    def __init__(self, library: ctypes.CDLL, run: str) -> None:
+        super().__init__(library._name)
+        self.bitwright_run = getattr(library, run)
+        restypes(self)
+
+
+def restypes(library: ctypes.CDLL) -> None:
+    library.bitwright_error.restype = ctypes.c_char_p
+    library.bitwright_trace_name.restype = ctypes.c_char_p
+    library.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
+    for name in ("size", "saturated"):
+        getattr(library, f"bitwright_trace_{name}").restype = ctypes.c_int64
+
+
+def bundled(folders: Sequence[Path], target: Path, *flags: str) -> list[Bundled]:
+    """The traced accelerators of several folders whose layers have names of their own, compiled as one source."""
+    source = target.with_suffix(".cpp")
+    lines = []
+    for folder in folders:
+        name = read_network(folder)["name"]
+        lines += [f"#define bitwright_run bitwright_run_{name}", f'#include "{folder}/src/{name}.cpp"']
+        lines += [f'#include "{folder}/csim/csim.cpp"', "#undef bitwright_run"]
+    source.write_text("\n".join(lines) + "\n")
+    options = ["-std=c++17", "-shared", "-fPIC", "-DBITWRIGHT_TRACE", *flags]
+    places = [f"-I{folders[0] / part}" for part in ("include", "csim")]
+    command = ["g++", *options, *places, str(source), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    library = ctypes.CDLL(str(target))
+    return [Bundled(folder, library) for folder in folders]

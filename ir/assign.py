@@ -18,7 +18,7 @@ from bitwright.ir.formats import Format, parse
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.types import F32, Type
 
-MOVES = ("maxpool2d", "relu", "flatten", "reshape", "transpose", "quantize")
+MOVES = ("maxpool2d", "relu", "flatten", "reshape", "transpose")
 UNROUNDED = ("softmax", "argmax")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bitwright.ir.errors import InternalError
@@ -106,6 +107,24 @@ def set_tensor(value: Value, tensor: Tensor) -> None:
     value.tensor = tensor
     type = type_of(tensor)
     value.type = type if value.tensor_type.is_native else value.tensor_type.with_shape(type.shape)
+
+
+def give_weight(node: Node, index: int, tensor: Tensor, name: str, turned: bool = False) -> None:
+    """Give an operand other data: in place if only this node sees the weight, else as a new weight of that name.
+
+    A format that was chosen for the old weight goes along; with `turned`, a matrix was transposed, and its axis turns.
+    """
+    graph, old = node.graph, node.operands[index] if index < len(node.operands) else None
+    number = old.type.number if old is not None and isinstance(old.type, Type) else None
+    if turned and number is not None and number.axis is not None:
+        number = replace(number, axis=1 - number.axis % 2)
+    type = type_of(tensor) if number is None else type_of(tensor).with_format(number)
+    owned = old is not None and graph.values.get(old.name) is old and not any(old is item for item in graph.inputs)
+    if old is not None and owned and old.tensor is not None and len(old.uses) == 1 and id(old) not in _shown(graph):
+        old.tensor, old.type = tensor, type
+        return
+    made = add_weight(graph, unique_name(graph, name), tensor, type)
+    set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
 
 
 def set_operand(node: Node, index: int, value: Value | None) -> None:

@@ -11,7 +11,7 @@ from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import real
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, constant, is_plain, only_reader, producer
+from bitwright.passes.chains import absorb, constant, is_bare_sum, is_plain, only_reader, producer
 
 SIXTH = 1 / 6
 MONOTONE = ("relu", "clip")
@@ -21,8 +21,8 @@ MONOTONE = ("relu", "clip")
 class FuseActivations(Pass):
     """relu, clip (ReLU6), hardswish and hardsigmoid become `act` of the conv2d or dense that only they read.
 
-    x hardsigmoid(x) and x clip(x + 3, 0, 6) / 6, as exporters write hard-swish, become hardswish first. A relu or clip after a max pooling is
-    taken too: both are monotone, so their order does not matter.
+    x hardsigmoid(x) and x clip(x + 3, 0, 6) / 6, as exporters write hard-swish, become hardswish first. A relu or clip
+    after a max pooling is taken too: both are monotone, so their order does not matter.
 
     - %conv1 = conv2d(%x, %conv1.w) {kernel=[5,5]} : f32[1,6,24,24]
     - %relu1 = relu(%conv1) : f32[1,6,24,24]
@@ -36,7 +36,7 @@ class FuseActivations(Pass):
         for node in [node for node in graph.nodes if node.op in ("mul", "onnx.Div")]:
             changed |= node.graph.values.get(node.name) is node.results[0] and _recognise_hardswish(graph, node)
         for node in list(graph.nodes):
-            changed |= node.op in ("conv2d", "dense") and (_fuse(graph, node) or _fuse_behind_pool(graph, node))
+            changed |= is_bare_sum(node) and (_fuse(graph, node) or _fuse_behind_pool(graph, node))
         return changed
 
 
@@ -60,9 +60,7 @@ def _activation(node: Node | None) -> dict[str, Attribute] | None:
 def _fuse(graph: Graph, node: Node) -> bool:
     reader = only_reader(graph, node.result)
     found = _activation(reader)
-    if found is None or reader is None or "act" in node.attributes or "pool" in node.attributes:
-        return False
-    if not is_plain(node.result):
+    if found is None or reader is None or not is_plain(node.result):
         return False
     _set(node, found)
     absorb(graph, node, reader)
@@ -71,7 +69,7 @@ def _fuse(graph: Graph, node: Node) -> bool:
 
 def _fuse_behind_pool(graph: Graph, node: Node) -> bool:
     pool = only_reader(graph, node.result)
-    if pool is None or pool.op != "maxpool2d" or "act" in node.attributes or "pool" in node.attributes:
+    if pool is None or pool.op != "maxpool2d":
         return False
     reader = only_reader(graph, pool.result)
     found = _activation(reader)
@@ -97,7 +95,7 @@ def _recognise_hardswish(graph: Graph, node: Node) -> bool:
             return False
         product = found
     for x, gate in ((product.operand(0), product.operand(1)), (product.operand(1), product.operand(0))):
-        if only_reader(graph, gate) is not product or x.type != node.result.type:
+        if only_reader(graph, gate) is not product or x.type != node.result.type or not is_plain(x):
             continue
         if (_clipped(graph, gate) if scaled is not None else _gated(graph, gate)) is x:
             edit.set_operands(node, [x])

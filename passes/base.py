@@ -7,6 +7,7 @@ Span(0, 1)]` and `Literal["a", "b"]` bound them. The docstring shows the graph b
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -68,6 +69,26 @@ class InternalPassError(Exception):
         super().__init__(f"{type(made).__name__} has no run()")
 
 
+def split(text: str) -> list[str]:
+    """The parts between commas that stand outside braces, brackets and quotes. Raises CompileError if one is open."""
+    items, depth, start, quoted, escaped = [], 0, 0, False, False
+    for index, char in enumerate(text):
+        if quoted:
+            quoted, escaped = escaped or char != '"', char == "\\" and not escaped
+            continue
+        quoted = char == '"'
+        depth += (char in "{<[") - (char in "}>]")
+        if depth < 0:
+            break
+        if char == "," and depth == 0:
+            items.append(text[start:index].strip())
+            start = index + 1
+    if depth or quoted:
+        raise CompileError(f"{text}: a brace, bracket or quote is not closed", help="write name{option=value,...}")
+    items.append(text[start:].strip())
+    return [item for item in items if item]
+
+
 def build(kind: type[Pass], options: Mapping[str, str]) -> Pass:
     """The pass with options as text. Raises CompileError naming an unknown option or a value that does not fit."""
     hints = get_type_hints(kind, include_extras=True)
@@ -87,6 +108,11 @@ def _converted(kind: type[Pass], name: str, hint: Any, text: str) -> Any:
     fail = CompileError(f"{kind.name}{{{name}={text}}}: {_wanted(hint)} expected")
     span = next((item for item in get_args(hint)[1:] if isinstance(item, Span)), None) if _annotated(hint) else None
     base = get_args(hint)[0] if _annotated(hint) else hint
+    if text.startswith('"'):
+        try:
+            text = str(json.loads(text))
+        except ValueError as error:
+            raise fail from error
     if get_origin(base) is Literal:
         if text not in get_args(base):
             raise fail
@@ -123,4 +149,12 @@ def _value_text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "+".join(map(str, value))
-    return str(value)
+    return str(value) if _is_plain(str(value)) else json.dumps(str(value), ensure_ascii=False)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text stands for itself among the options, without quotes."""
+    try:
+        return split(text) == [text] and '"' not in text
+    except CompileError:
+        return False

@@ -16,9 +16,9 @@ import numpy as np
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import real
-from bitwright.ir.tensor import Array
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, constant, give_weight, is_plain, only_reader
+from bitwright.passes.chains import absorb, constant, is_bare_sum, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FuseBatchnorm(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for node in list(graph.nodes):
-            while node.op in ("conv2d", "dense") and _fuse_next(graph, node):
+            while is_bare_sum(node) and _fuse_next(graph, node):
                 changed = True
         if changed:
             edit.erase_unread_weights(graph)
@@ -46,8 +46,7 @@ def _fuse_next(graph: Graph, node: Node) -> bool:
     """Whether the one reader of a sum was an affine map a channel, which the sum now does."""
     weight, bias = node.operand(1), node.optional(2)
     reader = only_reader(graph, node.result)
-    fused = any(key in node.attributes for key in ("act", "pool"))
-    if reader is None or fused or not all(is_plain(value) for value in (node.result, weight, bias or weight)):
+    if reader is None or not all(is_plain(value) for value in (node.result, weight, bias or weight)):
         return False
     w, b = constant(graph, weight), np.float32(0) if bias is None else constant(graph, bias)
     map = _affine_map(graph, node, reader)
@@ -56,8 +55,8 @@ def _fuse_next(graph: Graph, node: Node) -> bool:
     factor, shift = map
     w = w.astype(np.float64) * factor.reshape(-1, *[1] * (w.ndim - 1))
     b = b.astype(np.float64) * factor + shift
-    give_weight(graph, node, 1, w.astype(np.float32), weight.name)
-    give_weight(graph, node, 2, b.astype(np.float32), node.name + ".bias" if bias is None else bias.name)
+    edit.give_weight(node, 1, Tensor(w.astype(np.float32)), weight.name)
+    edit.give_weight(node, 2, Tensor(b.astype(np.float32)), node.name + ".bias" if bias is None else bias.name)
     absorb(graph, node, reader)
     return True
 

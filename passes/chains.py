@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
-from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.ops import integers, string
+from bitwright.ir.tensor import Array
 from bitwright.ir.types import Type
 
 
@@ -30,19 +31,14 @@ def constant(graph: Graph, value: Value | None) -> Array | None:
     return value.tensor.data
 
 
+def is_bare_sum(node: Node) -> bool:
+    """Whether a node is a conv2d or dense into which nothing is fused."""
+    return node.op in ("conv2d", "dense") and string(node, "act") == "none" and not integers(node, "pool")
+
+
 def is_plain(value: Value) -> bool:
     """Whether no number format was chosen for it, so that a rounding cannot be lost by fusing."""
     return isinstance(value.type, Type) and value.type.is_native
-
-
-def give_weight(graph: Graph, node: Node, index: int, data: Array, name: str) -> None:
-    """Give an operand other data: in place if only this node sees the weight, else as a new weight of that name."""
-    old, tensor = node.optional(index), Tensor(data)
-    if old is not None and len(old.uses) == 1 and constant(graph, old) is not None and not graph.is_output(old):
-        edit.set_tensor(old, tensor)
-        return
-    made = edit.add_weight(graph, edit.unique_name(graph, name), tensor)
-    edit.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
 
 
 def bypass(graph: Graph, node: Node) -> None:

@@ -11,6 +11,7 @@ from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import node_results
 from bitwright.ir.graph import Graph, Node
+from bitwright.ir.onnx.lower import lower
 from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import Type
 from bitwright.passes.base import Context, Pass, Span
@@ -29,6 +30,8 @@ RANDOM = (
 @dataclass(frozen=True)
 class FoldConstants(Pass):
     """Nodes that read only weights become weights; so do shapes that are known. Results above `limit` elements stay.
+
+    Ops whose operands became known (the shape of a reshape, say) are lowered to the hardware set.
 
     - %s = onnx.Shape(%x) : i64[2]
     - %t = onnx.Gather(%s, %zero) : i64[]
@@ -54,6 +57,8 @@ class FoldConstants(Pass):
             for name, weight in zip(names, weights, strict=True):
                 edit.rename(graph, weight, name)
             changed = True
+        if changed:
+            lower(graph)
         return edit.erase_unread_weights(graph) or changed
 
     def fold(self, node: Node) -> list[Tensor] | None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, constant, give_weight, is_plain, only_reader
+from bitwright.passes.chains import absorb, constant, is_bare_sum, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RecogniseDense(Pass):
         for node in list(graph.nodes):
             changed |= node.op == "onnx.MatMul" and _is_float(node.operands[0]) and _to_dense(graph, node)
         for node in list(graph.nodes):
-            changed |= node.op == "dense" and _take_bias(graph, node)
+            changed |= node.op == "dense" and is_bare_sum(node) and _take_bias(graph, node)
         if changed:
             edit.erase_unread_weights(graph)
         return changed
@@ -49,7 +50,7 @@ def _to_dense(graph: Graph, node: Node) -> bool:
     matrix = constant(graph, weight)
     if matrix is None or matrix.ndim != 2 or not is_plain(weight):
         return False
-    give_weight(graph, node, 1, np.ascontiguousarray(matrix.T), weight.name + ".T")
+    edit.give_weight(node, 1, Tensor(np.ascontiguousarray(matrix.T)), weight.name + ".T", turned=True)
     edit.set_op(node, "dense", {})
     return True
 
@@ -57,7 +58,7 @@ def _to_dense(graph: Graph, node: Node) -> bool:
 def _take_bias(graph: Graph, node: Node) -> bool:
     """Whether an add of a constant vector follows that could become the bias."""
     reader = only_reader(graph, node.result)
-    if len(node.operands) > 2 or node.attributes or reader is None or reader.op != "add" or not is_plain(node.result):
+    if node.optional(2) is not None or reader is None or reader.op != "add" or not is_plain(node.result):
         return False
     other = reader.operand(1) if reader.operand(0) is node.result else reader.operand(0)
     rows, data = node.operand(1).tensor_type.shape, constant(graph, other)
@@ -68,5 +69,5 @@ def _take_bias(graph: Graph, node: Node) -> bool:
     edit.set_operands(node, [*node.operands[:2], other])
     absorb(graph, node, reader)
     if data.ndim > 1:
-        give_weight(graph, node, 2, data.reshape(-1), other.name)
+        edit.give_weight(node, 2, Tensor(data.reshape(-1)), other.name)
     return True

@@ -94,7 +94,8 @@ def _for_weight(format: Format, value: Value, per_channel: bool) -> Format:
 def _for_range(format: Format, range: Range, unsigned: bool) -> Format:
     if isinstance(format, Canonical):
         if unsigned and range.low >= 0 and format.n_s and format.width > 1:
-            format = Canonical(0, format.n_e, format.n_f + 1, format.bias)
+            exponent_bit = int(format.kind == "EXP")
+            format = Canonical(0, format.n_e + exponent_bit, format.n_f + 1 - exponent_bit, format.bias)
         return format.covering(range.magnitude)
     assert isinstance(format, Affine)
     return Affine.spanning(format.n, min(range.low, 0.0), max(range.high, 0.0))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from bitwright.ir.graph import Graph
 from bitwright.passes.base import Context, Pass
+from bitwright.passes.batch import OpenBatch
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.transposes import CancelTransposes
@@ -16,7 +17,7 @@ MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Normalise(Pass):
-    """remove-identities, recognise-dense and cancel-transposes, again and again until nothing changes.
+    """remove-identities, open-batch, recognise-dense and cancel-transposes, again and again until nothing changes.
 
     Attributes are regular and Constant nodes are weights since the import.
 
@@ -28,7 +29,7 @@ class Normalise(Pass):
     name: ClassVar[str] = "normalise"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        steps: list[Pass] = [RemoveIdentities(), RecogniseDense(), CancelTransposes()]
+        steps: list[Pass] = [RemoveIdentities(), OpenBatch(), RecogniseDense(), CancelTransposes()]
         for rounds in range(MOST_ROUNDS):
             if not any([step.run(graph, context) for step in steps]):
                 return rounds > 0

@@ -24,13 +24,18 @@ def as_onnx_ir_pass(pipeline: str, context: Context | None = None) -> onnx_ir.pa
     """A pass of onnx_ir (package `onnx-ir`) that runs `pipeline`: for an onnx_ir.passes.Sequential, say."""
     import onnx_ir
 
+    from bitwright.ir.onnx.read import from_model
+    from bitwright.ir.onnx.write import to_model
+
     class BitwrightPass(onnx_ir.passes.FunctionalPass):  # type: ignore[misc]
         """Runs bitwright's passes on a copy of the model."""
 
         def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
-            before = onnx_ir.to_proto(model)
-            after = run(before, pipeline, context)
-            return onnx_ir.passes.PassResult(onnx_ir.from_proto(after), before.graph != after.graph)
+            changed: list[bool] = []
+            graph = run_passes(
+                from_model(onnx_ir.to_proto(model)), pipeline, context, lambda s: changed.append(s.changed)
+            )
+            return onnx_ir.passes.PassResult(onnx_ir.from_proto(to_model(graph)), any(changed))
 
     parse_pipeline(pipeline)  # an unknown pass is an error here, not at the first model
     return BitwrightPass()

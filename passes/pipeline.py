@@ -17,7 +17,7 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 from bitwright.ir.text import node_text
 from bitwright.ir.verify import verify
-from bitwright.passes.base import Context, Pass, build
+from bitwright.passes.base import Context, Pass, build, split
 
 ENTRY_POINT = "bitwright.passes"
 
@@ -50,21 +50,22 @@ def parse_pipeline(text: str) -> list[Pass]:
     """The passes that `text` names. Raises CompileError with the nearest name for an unknown one."""
     known = known_passes()
     passes = []
-    for item in _split(text):
+    for item in split(text):
         name, _, rest = item.partition("{")
         name = name.strip()
         if rest and not rest.endswith("}"):
-            raise CompileError(f'"{item}": the options end in a brace', help="write name{option=value,option=value}")
+            raise CompileError(f"{item}: the options end in a brace", help="write name{option=value,...}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "bitwright list passes names them all"
             raise CompileError(f"there is no pass {name!r}", help=hint)
-        options = {}
-        for option in filter(None, (part.strip() for part in _split(rest[:-1]))):
-            key, equals, value = option.partition("=")
-            if not equals:
-                raise CompileError(f'"{item}": {option!r} is no option=value')
-            options[key.strip()] = value.strip()
+        options: dict[str, str] = {}
+        for option in split(rest[:-1]):
+            key, equals, value = (part.strip() for part in option.partition("="))
+            if not equals or key in options:
+                what = "is given twice" if equals else "is no option=value"
+                raise CompileError(f"{item}: {key!r} {what}")
+            options[key] = value
         passes.append(build(known[name], options))
     return passes
 
@@ -98,15 +99,3 @@ def run_passes(
         if on_step is not None:
             on_step(Step(step, changed, seconds, before, graph))
     return graph
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside braces and angle brackets."""
-    items, depth, start = [], 0, 0
-    for index, char in enumerate(text):
-        depth += (char in "{<[") - (char in "}>]")
-        if char == "," and depth == 0:
-            items.append(text[start:index].strip())
-            start = index + 1
-    items.append(text[start:].strip())
-    return [item for item in items if item]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node
-from bitwright.ir.ops import integers
+from bitwright.ir.ops import OPS, attribute, integers
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import absorb, is_plain, only_reader
 
@@ -34,9 +34,9 @@ class FusePooling(Pass):
 
 def _fuse(graph: Graph, node: Node) -> bool:
     pool = only_reader(graph, node.result)
-    if pool is None or pool.op != "maxpool2d" or "pool" in node.attributes or not is_plain(node.result):
+    if pool is None or pool.op != "maxpool2d" or integers(node, "pool") or not is_plain(node.result):
         return False
-    if any(key in pool.attributes for key in ("pads", "dilations", "ceil")):
+    if any(attribute(pool, key) != OPS[pool.op].attributes[key] for key in ("pads", "dilations", "ceil")):
         return False
     kernel, strides = integers(pool, "kernel"), integers(pool, "strides")
     edit.set_attribute(node, "pool", kernel)

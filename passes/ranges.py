@@ -13,7 +13,7 @@ import numpy as np
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import real, string
-from bitwright.ir.types import F32, Type
+from bitwright.ir.types import Type
 from bitwright.passes.base import Context
 
 
@@ -52,7 +52,7 @@ def bounded(graph: Graph, low: float, high: float) -> dict[str, Range]:
         if value.tensor is not None and value.tensor.dtype == np.float32:
             ranges[value.name] = _of_data(value)
     for node in graph.nodes:
-        if node.results and isinstance(node.results[0].type, Type) and node.results[0].type.format == F32:
+        if any(map(_is_float, node.results)):
             ranges[node.name] = _bounded(node, ranges)
     return ranges
 
@@ -65,8 +65,10 @@ def _of_data(value: Value) -> Range:
 
 def _bounded(node: Node, ranges: dict[str, Range]) -> Range:
     given = [ranges[v.name] for v in node.operands if v is not None and v.name in ranges]
-    if node.op in ("conv2d", "dense"):
+    if node.op in ("conv2d", "dense") and all(v is None or v.tensor is not None for v in node.operands[1:]):
         return _activated(node, _sum(node, given[0]))
+    if node.op == "avgpool2d" and node.attributes.get("count_pads"):
+        return Range(min(given[0].low, 0.0), max(given[0].high, 0.0))
     if node.op in ("maxpool2d", "avgpool2d", "globalavgpool", "flatten", "reshape", "transpose", "quantize"):
         return given[0]
     if node.op == "pad":
@@ -120,4 +122,8 @@ def _activated(node: Node, sums: Range) -> Range:
 
 def _floats(graph: Graph) -> list[Value]:
     results = [result for node in graph.nodes for result in node.results]
-    return [v for v in (*graph.inputs, *results) if isinstance(v.type, Type) and v.type.dtype == np.float32]
+    return [value for value in (*graph.inputs, *results) if _is_float(value)]
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(value.type, Type) and value.type.dtype == np.float32

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.activations import FuseActivations
 from bitwright.passes.base import Pass
+from bitwright.passes.batch import OpenBatch
 from bitwright.passes.batchnorm import FuseBatchnorm
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
@@ -13,6 +14,7 @@ from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
+from bitwright.passes.quantizers import RecogniseQuantizers
 from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.transposes import CancelTransposes
 
@@ -30,7 +32,9 @@ PASSES: dict[str, type[Pass]] = {
         FuseBatchnorm,
         FusePooling,
         Normalise,
+        OpenBatch,
         RecogniseDense,
+        RecogniseQuantizers,
         RemoveDead,
         RemoveIdentities,
     )
@@ -38,5 +42,6 @@ PASSES: dict[str, type[Pass]] = {
 
 # What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
 STRUCTURE = (
-    "freeze-inputs,fold-constants,normalise,remove-dead,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
+    "freeze-inputs,recognise-quantizers,fold-constants,normalise,remove-dead,"
+    "fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
 )

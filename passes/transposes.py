@@ -14,10 +14,10 @@ import numpy as np
 from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node
 from bitwright.ir.ops import integer, integers
-from bitwright.ir.tensor import Array
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import bypass, constant, give_weight, is_plain, only_reader
+from bitwright.passes.chains import bypass, constant, is_plain, only_reader
 
 UNARY = ("relu", "clip", "hardswish", "hardsigmoid", "quantize", "onnx.Sigmoid", "onnx.LeakyRelu", "onnx.Tanh")
 BINARY = ("add", "mul")
@@ -120,7 +120,7 @@ def _sink_joined(graph: Graph, reader: Node, perm: tuple[int, ...]) -> bool:
     inverse = [int(i) for i in np.argsort(perm)]
     for index, data in constants:
         turned = data.reshape([1] * (len(perm) - data.ndim) + list(data.shape)).transpose(inverse)
-        give_weight(graph, reader, index, np.ascontiguousarray(turned), reader.operand(index).name)
+        edit.give_weight(reader, index, Tensor(np.ascontiguousarray(turned)), reader.operand(index).name)
     if reader.op == "concat":
         edit.set_attribute(reader, "axis", perm[integer(reader, "axis") % len(perm)])
     return _sink(graph, reader, transposes, perm)
@@ -142,7 +142,8 @@ def _into_dense(graph: Graph, node: Node, flat: Node, perm: tuple[int, ...]) -> 
     seen = [before.shape[i] for i in perm[1:]]
     columns = data.reshape(-1, *[dim for dim in seen if isinstance(dim, int)])
     order = [0, *(int(i) + 1 for i in np.argsort([p - 1 for p in perm[1:]]))]
-    give_weight(graph, dense, 1, np.ascontiguousarray(columns.transpose(order)).reshape(data.shape), weight.name)
+    ordered = np.ascontiguousarray(columns.transpose(order)).reshape(data.shape)
+    edit.give_weight(dense, 1, Tensor(ordered), weight.name)
     bypass(graph, node)
     return True
 

@@ -33,7 +33,8 @@ COPIED = {
     "scripts": ("scripts", "*.tcl"),
     "driver": ("driver", "*.py"),
 }
-MARK = "report.json"
+REPORT = "report.json"
+MARKS = (REPORT, "driver/network.json")  # what shows that a folder is one of ours
 
 
 def write_package(
@@ -55,27 +56,38 @@ def write_package(
     files["tb/golden_input.txt"] = integers_text(list(golden[0]))
     files["tb/golden_output.txt"] = integers_text(list(golden[1]))
     files |= _settings(plan, files, clock_mhz)
-    files[MARK] = json.dumps(report, indent=2) + "\n"
+    files[REPORT] = json.dumps(report, indent=2) + "\n"
     check_target(folder)
+    target = folder.resolve()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=_nearest(target)) as place:
             made = Path(place) / "new"
             _write(made, files, graph)
-            _swap(made, folder, Path(place) / "old")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _swap(made, target, Path(place) / "old")
     except OSError as error:
-        raise CompileError(f"{folder} cannot be written: {error.strerror}") from error
+        raise CompileError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def check_target(folder: Path) -> None:
     """Raise CompileError if writing to `folder` would overwrite something that is not an earlier output."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise CompileError(f"{folder} is not empty and no output of bitwright", help="give another folder with -o")
     if folder.exists() and not folder.is_dir():
         raise CompileError(f"{folder} is a file", help="give a folder with -o")
-    nearest = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), None)
-    if nearest is not None and not os.access(nearest, os.W_OK):
-        raise CompileError(f"{folder} cannot be written: Permission denied")
+    if folder.is_dir() and any(folder.iterdir()) and not all((folder / mark).is_file() for mark in MARKS):
+        raise CompileError(f"{folder} is not empty and no output of bitwright", help="give another folder with -o")
+    target = folder.resolve()
+    if target in (Path.cwd(), *Path.cwd().parents):
+        raise CompileError(f"{folder} is the folder you are in, or above it", help="give another folder with -o")
+    nearest = _nearest(target)
+    if not nearest.is_dir():
+        raise CompileError(f"{folder} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CompileError(f"{folder} cannot be written: no permission to write in {nearest}")
+
+
+def _nearest(target: Path) -> Path:
+    """The lowest folder above `target` that is there: what is written lies in it until it is complete."""
+    return next(parent for parent in target.parents if parent.exists())
 
 
 def _write(place: Path, files: Mapping[str, str], graph: Graph) -> None:
@@ -85,7 +97,7 @@ def _write(place: Path, files: Mapping[str, str], graph: Graph) -> None:
             shutil.copyfile(path, place / target / path.name)
     for name, text in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text)
+        (place / name).write_text(text, "utf-8")
     save(graph, place / "model.ir")
 
 
@@ -95,7 +107,7 @@ def _swap(made: Path, folder: Path, old: Path) -> None:
         folder.rename(old)
     try:
         made.rename(folder)
-    except OSError:
+    except BaseException:
         if old.exists():
             old.rename(folder)
         raise

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -26,17 +27,13 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.onnx.dtypes import write_type
 from bitwright.ir.onnx.emit import Emitter
+from bitwright.ir.onnx.opsets import raised
 from bitwright.ir.onnx.write import emit_node
 from bitwright.ir.ops import integers, string
 from bitwright.ir.tensor import Array
 from bitwright.ir.types import Type
 
-OPSET = 17
 LEAST_OPSET = 13
-REFORMED = (
-    *("BatchNormalization", "Clip", "Dropout", "Hardmax", "LogSoftmax", "Pad", "ReduceSum", "Resize", "Slice"),
-    *("Softmax", "Split", "Squeeze", "TopK", "Unsqueeze", "Upsample"),
-)
 MOVES = ("maxpool2d", "flatten", "reshape", "transpose", "quantize", "relu")
 
 
@@ -63,13 +60,18 @@ def export(
     return _Exporter(graph, parameters, baked).export(given, wanted)
 
 
+def save_fake_quant(graph: Graph, path: Path) -> None:
+    """Write an .onnx that computes in the graph's formats with plain float operations; any onnxruntime runs it."""
+    path.write_bytes(export(graph, Parameters(graph), baked=True).model.SerializeToString())
+
+
 class _Exporter:
     def __init__(self, graph: Graph, parameters: Parameters, baked: bool) -> None:
         self.graph = graph
         self.parameters = parameters
         self.baked = baked
         self.used = {name for inner in graph.walk() for name in inner.values}
-        self.emitter = Emitter(_opset(graph), self.fresh)
+        self.emitter = Emitter(raised(graph, LEAST_OPSET), self.fresh)
         self.inputs: list[ValueInfoProto] = []
         self.asked: dict[str, Array] = {}
         self.names: dict[int, str] = {}
@@ -276,22 +278,6 @@ def _captured(node: Node) -> list[Value]:
     read = [v for graph in graphs for child in graph.nodes for v in child.operands if v is not None]
     read += [output.value for graph in graphs for output in graph.outputs]
     return [value for value in read if id(value) not in own]
-
-
-def _opset(graph: Graph) -> int:
-    """The model's operator set, or the one that the quantisers need if no op changed its form on the way there."""
-    own = graph.opsets.get("", OPSET)
-    if own >= LEAST_OPSET:
-        return own
-    for inner in graph.walk():
-        for node in inner.nodes:
-            name = node.op.removeprefix("onnx.")
-            if name in REFORMED:
-                raise CompileError(
-                    f"%{node.name}: {name} of operator set {own} has another form in {LEAST_OPSET}",
-                    help="convert the model first, with onnx.version_converter.convert_version",
-                )
-    return LEAST_OPSET
 
 
 def _bare(node: Node) -> Node:

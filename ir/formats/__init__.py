@@ -4,6 +4,7 @@ from bitwright.ir.formats.affine import Affine
 from bitwright.ir.formats.base import Format
 from bitwright.ir.formats.canonical import Canonical
 from bitwright.ir.formats.fit import Fit, best_bias, best_format
+from bitwright.ir.formats.integers import integer_format
 from bitwright.ir.formats.named import NAMED, binary, exp, fixed, float_format
 from bitwright.ir.formats.size import compressed_ratio, stored_bits
 from bitwright.ir.formats.text import KINDS, parse, short, to_text
@@ -22,6 +23,7 @@ __all__ = [
     "exp",
     "fixed",
     "float_format",
+    "integer_format",
     "parse",
     "short",
     "stored_bits",

@@ -2,8 +2,8 @@
 
     q = clip(rint(x / scale) + zero, low, high)          x* = (q - zero) scale
 
-with low..high = 0..2^N-1, or -2^(N-1)..2^(N-1)-1 if signed. The paper's real offset `Zero` is -zero * scale; `zero` may
-therefore have a fraction, which then is added before rounding.
+with low..high = 0..2^N-1, or -2^(N-1)..2^(N-1)-1 if signed; `narrow` leaves out one end (2^N-1, or -2^(N-1)). The
+paper's real offset `Zero` is -zero * scale; `zero` may therefore have a fraction, which then is added before rounding.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Affine:
     zero: float | tuple[float, ...] = 0
     signed: bool = False
     axis: int | None = None
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= 32:
@@ -67,11 +68,11 @@ class Affine:
 
     @property
     def low(self) -> int:
-        return -(1 << (self.n - 1)) if self.signed else 0
+        return -(1 << (self.n - 1)) + self.narrow if self.signed else 0
 
     @property
     def high(self) -> int:
-        return (1 << (self.n - 1)) - 1 if self.signed else (1 << self.n) - 1
+        return (1 << (self.n - 1)) - 1 if self.signed else (1 << self.n) - 1 - self.narrow
 
     @classmethod
     def spanning(cls, n: int, low: float | Array, high: float | Array, axis: int | None = None) -> Affine:

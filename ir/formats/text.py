@@ -3,7 +3,7 @@
 KIND<width>             defaults: n_e of FLOAT by width, B = 2^(n_e-1)-1 (FLOAT, EXP) or 0 (FIXED, BIN)
 FLOAT<16,E=8,B=127>     exponent bits and bias where they are not the default
 FIXED<8,B={-1,-2}@0>    one bias a channel of axis 0;  B=#name@0  where the list stands in a table
-AFFINE<8,scale=0.1,zero=3>, AFFINE<8,scale={0.1,0.2}@1,signed>
+AFFINE<8,scale=0.1,zero=3>, AFFINE<8,scale={0.1,0.2}@1,signed,narrow>
 UFIXED, UFLOAT, UEXP    unsigned
 """
 
@@ -44,7 +44,7 @@ def to_text(format: Format, tables: str | None = None) -> str:
         fields = [str(format.n), "scale=" + _parameter(format.scale, format.axis, tables)]
         if format.zero:
             fields.append("zero=" + _parameter(format.zero, format.axis, tables and tables + ":zero"))
-        fields += ["signed"] * format.signed
+        fields += ["signed"] * format.signed + ["narrow"] * format.narrow
         return f"AFFINE<{','.join(fields)}>"
     assert isinstance(format, Canonical)
     fields = [str(format.width)]
@@ -101,9 +101,8 @@ def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table])
     if not fields or not _WIDTH.fullmatch(fields[0]):
         raise _malformed(text)
     width = int(fields[0])
-    signed = kind == "AFFINE" and "signed" in fields
-    if signed:
-        fields.remove("signed")
+    flags = {flag: flag in fields for flag in ("signed", "narrow") if kind == "AFFINE"}
+    fields = [field for field in fields if not flags.get(field)]
     given: dict[str, float | Table] = {}
     axes: set[int] = set()
     for field in fields[1:]:
@@ -122,7 +121,7 @@ def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table])
         raise CompileError(f'"{text}": the lists are of different axes')
     axis = next(iter(axes), None)
     if kind == "AFFINE":
-        return _affine(width, given, axis, signed, text)
+        return _affine(width, given, axis, flags, text)
     bias, n_e = given.pop("B", None), given.pop("E", None)
     if given or (n_e is not None and not kind.endswith("FLOAT")):
         raise _malformed(text)
@@ -146,11 +145,11 @@ def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table])
     return format.at(integers, axis) if isinstance(bias, tuple) else format.at(integers[0])
 
 
-def _affine(width: int, given: dict[str, float | Table], axis: int | None, signed: bool, text: str) -> Affine:
+def _affine(width: int, given: dict[str, float | Table], axis: int | None, flags: dict[str, bool], text: str) -> Affine:
     scale, zero = given.pop("scale", None), given.pop("zero", 0.0)
     if given or scale is None:
         raise CompileError(f'"{text}" is not an AFFINE format', help="write AFFINE<8,scale=0.05,zero=128>")
-    return Affine(width, scale, zero, signed, axis)
+    return Affine(width, scale, zero, axis=axis, **flags)
 
 
 def _parameter(value: float | Table, axis: int | None, table: str | None) -> str:

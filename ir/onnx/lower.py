@@ -15,7 +15,7 @@ from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import OPS, ShapeError, result_shape
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.ir.types import F32, Shape, Type
+from bitwright.ir.types import Shape, Type
 
 Rule = Callable[[Node], dict[str, Attribute] | None]
 INFINITY = float("inf")
@@ -36,7 +36,9 @@ def _try(node: Node, op: str, rule: Rule) -> None:
     """Lower a node, or leave it as it was."""
     before = (node.op, node.attributes)
     operands = list(node.operands)
-    tensors = [(value, value.tensor) for value in operands if value is not None and value.tensor is not None]
+    weights = [
+        (value, value.tensor, value.type) for value in operands if value is not None and value.tensor is not None
+    ]
     attributes = rule(node)
     shape = None
     if attributes is not None:
@@ -49,9 +51,9 @@ def _try(node: Node, op: str, rule: Rule) -> None:
         return
     edit.set_op(node, *before)
     edit.set_operands(node, operands)
-    for value, tensor in tensors:
-        if value.tensor is not tensor:
-            edit.set_tensor(value, tensor)
+    for value, tensor, its in weights:
+        edit.set_tensor(value, tensor)
+        edit.set_type(value, its)
 
 
 def _is_float(node: Node) -> bool:
@@ -62,7 +64,7 @@ def _is_float(node: Node) -> bool:
     if not all(isinstance(type, Type) for type in types):
         return False
     first = node.operands[0].tensor_type
-    return first.format == F32 and first.shape is not None
+    return first.dtype == np.float32 and first.shape is not None
 
 
 def _agree(ours: Shape, theirs: Shape | None) -> bool:
@@ -173,10 +175,10 @@ def _gemm(node: Node) -> dict[str, Attribute] | None:
         if data is None or not isinstance(rows, int) or data.size not in (1, rows) or data.size != (1, *data.shape)[-1]:
             return None
         bias = np.broadcast_to(np.float32(beta) * data.reshape(-1), (rows,)).astype(np.float32)
-        edit.set_operand(node, 2, _derived(node, b, Tensor(bias)))
+        edit.give_weight(node, 2, Tensor(bias), b.name)
     if not transposed or alpha != 1.0:
         tensor = _weight(node, w)
-        if tensor is None:
+        if tensor is None or (alpha != 1.0 and not w.tensor_type.is_native):
             return None
 
         def load() -> Array:
@@ -184,16 +186,8 @@ def _gemm(node: Node) -> dict[str, Attribute] | None:
             return np.ascontiguousarray(matrix if alpha == 1.0 else np.float32(alpha) * matrix)
 
         folded = Tensor(load=load, dtype=tensor.dtype, shape=tensor.shape if transposed else tensor.shape[::-1])
-        edit.set_operand(node, 1, _derived(node, w, folded))
+        edit.give_weight(node, 1, folded, w.name, turned=not transposed)
     return {}
-
-
-def _derived(node: Node, weight: Value, tensor: Tensor) -> Value:
-    """A weight of the same name (with a number, if the old one has other readers) and other data."""
-    if len(weight.uses) == 1 and weight in node.graph.weights and not node.graph.is_output(weight):
-        edit.set_tensor(weight, tensor)
-        return weight
-    return edit.add_weight(node.graph, edit.unique_name(node.graph, weight.name), tensor)
 
 
 def _maxpool(node: Node) -> dict[str, Attribute] | None:
@@ -236,7 +230,7 @@ def _clip(node: Node) -> dict[str, Attribute] | None:
 
 def _broadcasting(node: Node) -> dict[str, Attribute] | None:
     second = node.optional(1)
-    known = second is not None and isinstance(second.type, Type) and second.type.format == F32
+    known = second is not None and isinstance(second.type, Type) and second.type.dtype == np.float32
     return {} if _opset(node) >= 7 and known else None
 
 

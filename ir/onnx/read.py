@@ -27,6 +27,7 @@ from bitwright.ir.types import UNKNOWN, Type, ValueType
 
 FORMAT_KEY = "bitwright.format."
 DEFAULT_DOMAINS = ("", "ai.onnx")
+QUANTIZER_DOMAINS = ("onnx.brevitas", "qonnx.custom_op.general")
 CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": np.object_}  # with an s: lists
 
 
@@ -58,9 +59,28 @@ def _inferred(model: ModelProto) -> ModelProto:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        typed = onnx.shape_inference.infer_shapes(_with_known_ops(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return model
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(typed.graph.value_info)
+    return made
+
+
+def _with_known_ops(model: ModelProto) -> ModelProto:
+    """The model for inferring types only: quantisers that ONNX does not know stand as Identity, which types alike."""
+    if not any(node.domain in QUANTIZER_DOMAINS for node in model.graph.node):
+        return model
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.value_info[:]  # some exporters write the shapes of what they do not know as names
+    for node in made.graph.node:
+        if node.domain in QUANTIZER_DOMAINS:
+            stand_in = onnx.helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
+            node.CopyFrom(stand_in)
+    return made
 
 
 class _Reader:
@@ -165,11 +185,9 @@ class _Reader:
         name, many = attribute.name.removesuffix("s"), attribute.name.endswith("s")
         try:
             value = onnx.helper.get_attribute_value(attribute)
-            items = list(value) if many else [value]
-            array: Array = np.array(
-                [item.decode() for item in items] if name == "value_string" else items, CONSTANTS[name]
-            )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            items = [item.decode() if isinstance(item, bytes) else item for item in (value if many else [value])]
+            array: Array = np.array(items, CONSTANTS[name])
+        except (KeyError, ValueError, TypeError) as error:
             raise CompileError(f'node "{proto.name or proto.op_type}" is a constant without a value') from error
         return Tensor(array if many else array.reshape(()))
 

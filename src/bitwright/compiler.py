@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitwright.backends.hls.board import load_board
+from bitwright.backends.hls.cpp import Names
 from bitwright.backends.hls.package import check_target, write_package
 from bitwright.backends.hls.plan import UTILISATION, Plan, plan
-from bitwright.backends.hls.stages import SumStage, ports_of, stages_of
+from bitwright.backends.hls.stages import SumStage, ports_of, stages_of, why_not
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import Score, score
 from bitwright.ir.assign import weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import check_shape
-from bitwright.ir.files import load
-from bitwright.ir.formats import Canonical, parse
+from bitwright.ir.files import load, store
+from bitwright.ir.formats import Canonical
 from bitwright.ir.formats.base import check_finite
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
 from bitwright.ir.text import to_text
-from bitwright.passes import STRUCTURE, Context, run_passes
+from bitwright.passes import STRUCTURE, Context, Pass, run_passes
+from bitwright.passes.accumulators import DeriveAccumulators
+from bitwright.passes.formats import AnnotateFormats, AssignFormats
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
@@ -34,6 +37,7 @@ PREPARE = f"{STRUCTURE},drop-softmax"
 DEFAULT_FORMATS = "FIXED 8"
 CALIBRATION_SAMPLES = 1000
 GOLDEN_FRAMES = 10
+SLOWEST_MHZ, FASTEST_MHZ = 1, 1000
 OUT_ROOT = Path("build")
 
 Say = Callable[[str], None]
@@ -108,19 +112,23 @@ def compile(
 
     board = load_board(target)
     clock = board.clock_mhz if clock_mhz is None else clock_mhz
+    if not SLOWEST_MHZ <= clock <= FASTEST_MHZ:
+        raise CompileError(f"a clock of {clock:g} MHz is not from {SLOWEST_MHZ} to {FASTEST_MHZ} MHz")
     if formats is not None and tolerance is not None:
         raise CompileError("formats are given or searched for, not both", help="leave out --formats or --tolerance")
     if tolerance is not None and data is None:
         raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
     say("reading the network")
     graph = load(model) if isinstance(model, str | Path) else model
-    folder = Path(out) if out is not None else OUT_ROOT / graph.name
+    folder = Path(out) if out is not None else OUT_ROOT / Names().of(graph.name)
     check_target(folder)
     train, test = _data(data, graph)
-    context = Context(samples=None if train is None else _feeds(graph, train.x[:CALIBRATION_SAMPLES]))
+    context = calibration(graph, train)
+    context.notes += _warnings(model, graph, train, test)
 
     say("passes")
     graph = run_passes(graph, PREPARE + (f",{passes}" if passes else ""), context)
+    _check_ops(graph)
     for value in graph.weights:
         if value.tensor is not None and value.tensor.dtype.kind == "f":
             check_finite(value.tensor.data, "%" + value.name)
@@ -140,6 +148,20 @@ def compile(
     return result
 
 
+def calibration(graph: Graph, data: Dataset | None) -> Context:
+    """A context with the first samples of `data`. Raises CompileError if they are not for the graph's one input."""
+    if data is None:
+        return Context()
+    return Context(samples={_input_for(graph, data): data.x[:CALIBRATION_SAMPLES]})
+
+
+def format_passes(formats: str) -> list[Pass]:
+    """The passes that give a graph `formats`: those of a file, or one kind and width for all tensors."""
+    if Path(formats).is_file() or formats.endswith((".txt", ".conf")):
+        return [AssignFormats(file=formats), DeriveAccumulators()]
+    return [AnnotateFormats(weights=formats, activations=formats), DeriveAccumulators()]
+
+
 def _annotated(
     graph: Graph, formats: str | None, tolerance: float | None, context: Context, train: Dataset | None
 ) -> Graph:
@@ -149,22 +171,28 @@ def _annotated(
 
         if train is None or train.y is None:
             raise CompileError("a tolerance needs labels, and the data have none")
-        found = narrowest_width(
-            graph, lambda width: _uniform(graph, f"FIXED {width}", context), train.x, train.y, tolerance
-        )
+
+        def annotate(width: int) -> Graph:
+            return run_passes(graph, format_passes(f"FIXED {width}"), context)
+
+        found = narrowest_width(graph, annotate, train.x, train.y, tolerance)
         reached = f"{found.found.value:.4f} on the {found.found.samples} training samples it was chosen on"
         context.notes.append(f"FIXED {found.width}: {reached}")
         return found.graph
-    if formats is not None and (Path(formats).is_file() or formats.endswith((".txt", ".conf"))):
-        start = _uniform(graph, DEFAULT_FORMATS, context)
+    passes = format_passes(formats or DEFAULT_FORMATS)
+    if isinstance(passes[0], AssignFormats):
+        passes = format_passes(DEFAULT_FORMATS) + passes
         context.notes.append(f"tensors that {formats} does not name are {DEFAULT_FORMATS}")
-        return run_passes(start, f"assign-formats{{file={formats}}},derive-accumulators", context)
-    return _uniform(graph, formats or DEFAULT_FORMATS, context)
+    return run_passes(graph, passes, context)
 
 
-def _uniform(graph: Graph, format: str, context: Context) -> Graph:
-    parse(format)
-    return run_passes(graph, f"annotate-formats{{weights={format},activations={format}}},derive-accumulators", context)
+def _check_ops(graph: Graph) -> None:
+    """Raise CompileError for the first op that cannot be built, before anything is measured."""
+    for node in graph.nodes:
+        reason = why_not(node)
+        if reason is not None:
+            source = f" ({node.source})" if node.source else ""
+            raise CompileError(f"%{node.name}{source}: {reason}", help="`bitwright check` lists every op")
 
 
 def _data(source: str | None, graph: Graph) -> tuple[Dataset | None, Dataset | None]:
@@ -173,12 +201,20 @@ def _data(source: str | None, graph: Graph) -> tuple[Dataset | None, Dataset | N
         return None, None
     from bitwright.models.datasets import load as load_data
 
-    if len(graph.inputs) != 1:
-        raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; data are taken for networks of one")
     splits = load_data(source, "train"), load_data(source, "test")
     for split in splits:
-        check_shape(graph.inputs[0], graph.input_name(graph.inputs[0]), split.x)
+        _input_for(graph, split)
     return splits
+
+
+def _input_for(graph: Graph, data: Dataset) -> str:
+    """The outside name of the one input of a graph, which must take the samples of `data`."""
+    free = [value for value in graph.inputs if value.tensor is None]
+    if len(free) != 1:
+        raise CompileError(f"@{graph.name} has {len(free)} inputs; data are taken for networks of one")
+    name = graph.input_name(free[0])
+    check_shape(free[0], name, data.x)
+    return name
 
 
 def _feeds(graph: Graph, x: Array) -> dict[str, Array]:
@@ -208,6 +244,18 @@ def _golden(graph: Graph, planned: Plan, test: Dataset | None) -> tuple[Any, ...
         frames.transpose(0, *(axis + 1 for axis in port.order)).reshape(len(frames), -1)
         for frames, port in zip((format.integers(x), result.integers(y)), ports_of(planned.stages), strict=True)
     )
+
+
+def _warnings(model: str | Path | Graph, graph: Graph, train: Dataset | None, test: Dataset | None) -> list[str]:
+    """What a person should know about the network and the data that were given."""
+    found = []
+    if isinstance(model, str | Path):
+        beside = Path(model).with_suffix(".npz")
+        if Path(model).suffix == ".ir" and not beside.is_file() and store(graph):
+            found.append(f"there is no {beside}: the weights are made up")
+    if train is not None and test is not None and test.y is not None and np.array_equal(train.x, test.x):
+        found.append("the data are not split: accuracy is measured on the samples that ranges are chosen on")
+    return found
 
 
 def _hints(graph: Graph, scores: tuple[Score | None, Score | None]) -> list[str]:

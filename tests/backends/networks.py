@@ -67,7 +67,7 @@ class Builder:
         self.add(op, weights, **attributes)
 
     def done(self) -> Graph:
-        edit.add_output(self.graph, self.value, "y")
+        edit.add_output(self.graph, self.value, f"{self.graph.name}.y")
         return self.graph
 
 
@@ -258,7 +258,7 @@ def bundled(folders: Sequence[Path], target: Path, *flags: str) -> list[Bundled]
         lines += [f'#include "{folder}/csim/csim.cpp"', "#undef bitwright_run"]
     source.write_text("\n".join(lines) + "\n")
     options = ["-std=c++17", "-shared", "-fPIC", "-DBITWRIGHT_TRACE", *flags]
-    places = [f"-I{folders[0] / part}" for part in ("include", "csim")]
+    places = [f"-I{folders[0] / part}" for part in ("include", "csim")] + [f"-I{folder / 'src'}" for folder in folders]
     command = ["g++", *options, *places, str(source), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

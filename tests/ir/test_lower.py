@@ -20,7 +20,7 @@ from bitwright.ir.graph import Graph
 from bitwright.ir.onnx import write
 from bitwright.ir.onnx.read import from_model, load_onnx
 from bitwright.ir.onnx.write import to_model
-from bitwright.ir.ops import OPS
+from bitwright.ir.ops import OPS, window_extent
 from bitwright.ir.parse import parse
 from bitwright.ir.tensor import Tensor
 from bitwright.ir.text import node_text, to_text
@@ -58,18 +58,19 @@ def run(made: onnx.ModelProto | Path, feeds: Arrays) -> list[np.ndarray]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = str(made) if isinstance(made, Path) else made.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]).run(None, dict(feeds))
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: np.asarray(array) for name, array in feeds.items()})
 
 
 def feeds(made: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Random data for the inputs without a default; 2 for a dimension with a name, 1 with an odd one."""
+    """Random data for the inputs without a default; 2 for a dimension with a name."""
     found = {}
     given = {tensor.name for tensor in made.graph.initializer}
     for index, info in enumerate(made.graph.input):
         if info.name in given:
             continue
         shape = [dim.dim_value or 2 for dim in info.type.tensor_type.shape.dim]
-        array = np.random.default_rng(index).standard_normal(shape) * 4
+        array = np.asarray(np.random.default_rng(index).standard_normal(shape) * 4)
         found[info.name] = array.astype(helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))
     return found
 
@@ -125,7 +126,7 @@ B = random(4)
     [
         ("", "x, w", "kernel=[3,3]", "[1,4,6,7]"),
         ("", "x, w, b", "kernel=[3,3]", "[1,4,6,7]"),
-        ("kernel_shape=[3,3], group=1, strides=[1,1], pads=[0,0,0,0], dilations=[1,1]", "x, w, b", "kernel=[3,3]", "[1,4,6,7]"),
+        ("kernel_shape=[3,3], group=1, strides=[1,1], dilations=[1,1]", "x, w, b", "kernel=[3,3]", "[1,4,6,7]"),
         ("strides=[2,1]", "x, w, b", "kernel=[3,3], strides=[2,1]", "[1,4,3,7]"),
         ("pads=[1,2,0,1]", "x, w, b", "kernel=[3,3], pads=[1,2,0,1]", "[1,4,7,10]"),
         ("dilations=[2,3]", "x, w, b", "dilations=[2,3], kernel=[3,3]", "[1,4,4,3]"),
@@ -147,27 +148,32 @@ def test_conv(opset: int, attributes: str, arguments: str, attribute_text: str, 
 
 
 @pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER"])
-@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4])
-def test_auto_pad_is_onnxruntimes(auto: str, dilation: int, stride: int, kernel: int) -> None:
+def test_auto_pad_is_onnxruntimes(auto: str, stride: int, kernel: int) -> None:
+    attributes = f'auto_pad="{auto}", kernel_shape=[{kernel},2], strides=[{stride},1]'
     for size in (5, 6, 7, 8):
-        attributes = f'auto_pad="{auto}", strides=[{stride},1], dilations=[{dilation},1]'
-        weights = {"w": random(3, 2, kernel, 2)}
-        made = model(f"float[1,2,{size},9] x", f"y = Conv <{attributes}> (x, w)", weights)
-        graph = from_model(made)
-        verify(graph)
-        assert graph.nodes[0].op == "conv2d"
-        assert graph.values["y"].tensor_type.shape == (1, 3, -(-size // stride), 9)
-        assert_same_outputs(made, graph)
-        if dilation == 1:
-            attributes = f'auto_pad="{auto}", kernel_shape=[{kernel},2], strides=[{stride},1]'
-            for op, hardware in (("MaxPool", "maxpool2d"), ("AveragePool", "avgpool2d")):
-                made = model(f"float[1,2,{size},9] x", f"y = {op} <{attributes}> (x)")
-                graph = from_model(made)
-                verify(graph)
-                assert graph.nodes[0].op == hardware
-                assert_same_outputs(made, graph)
+        for op, hardware in (("Conv", "conv2d"), ("MaxPool", "maxpool2d"), ("AveragePool", "avgpool2d")):
+            if op != "Conv" and kernel < stride:
+                continue  # onnxruntime refuses: it would pad by less than nothing
+            arguments, weights = ("x, w", {"w": random(2, 2, kernel, 2)}) if op == "Conv" else ("x", {})
+            made = model(f"float[1,2,{size},9] x", f"y = {op} <{attributes}> ({arguments})", weights)
+            graph = from_model(made)
+            verify(graph)
+            assert graph.nodes[0].op == hardware
+            assert graph.values["y"].tensor_type.shape == (1, 2, -(-size // stride), 9)
+            assert_same_outputs(made, graph)
+
+
+@pytest.mark.parametrize(("auto", "pads"), [("SAME_UPPER", "[1,2,2,2]"), ("SAME_LOWER", "[2,2,1,2]")])
+def test_auto_pad_counts_the_dilation(auto: str, pads: str) -> None:
+    """7 in steps of 2 are 4 windows, which reach over 2 * 3 + 4 = 10 with a kernel of 2 and a dilation of 3."""
+    attributes = f'auto_pad="{auto}", strides=[2,1], dilations=[3,4]'
+    graph = from_model(model("float[1,2,7,9] x", f"y = Conv <{attributes}> (x, w)", {"w": random(4, 2, 2, 2)}))
+    verify(graph)
+    assert lines(graph) == [
+        f"%y = conv2d(%x, %w) {{dilations=[3,4], kernel=[2,2], pads={pads}, strides=[2,1]}} : f32[1,4,4,9]"
+    ]
 
 
 def test_conv_in_groups_and_with_unknown_dimensions() -> None:
@@ -177,7 +183,7 @@ def test_conv_in_groups_and_with_unknown_dimensions() -> None:
         "%y = conv2d(%x, %w) {groups=2, kernel=[3,3]} : f32[1,6,6,6]",
     )
     graph = from_model(model("float[N,2,H,8] x", "y = Conv <pads=[1,1,1,1]> (x, w)", {"w": W}))
-    assert lines(graph) == ["%y = conv2d(%x, %w) {kernel=[3,3], pads=[1,1,1,1]} : f32[N,4,?,8]"]
+    assert lines(graph) == ["%y = conv2d(%x, %w) {kernel=[3,3], pads=[1,1,1,1]} : f32[N,4,unk__0,8]"]
     made = model("float[1,2,8,8] x, float[4,2,3,3] w", "y = Conv (x, w)")
     lowers(made, "%y = conv2d(%x, %w) {kernel=[3,3]} : f32[1,4,6,6]")
     made = model("float[1,2,8,8] x, float[4,2,3,K] w", "y = Conv <kernel_shape=[3,3]> (x, w)")
@@ -190,7 +196,8 @@ def test_conv_that_stays() -> None:
     same = 'y = Conv <auto_pad="SAME_UPPER", strides=[2,2]> (x, w)'
     stays(model("float[1,2,H,8] x", same, {"w": W}), "Conv", runs=False)
     stays(model("float[] x", "y = Conv (x, w)", {"w": W}), "Conv", runs=False)
-    stays(model("double[1,2,8,8] x", "y = Conv (x, w)", {"w": W.astype(np.float64)}, output="double[] y"), "Conv")
+    made = model("double[1,2,8,8] x", "y = Conv (x, w)", {"w": W.astype(np.float64)}, output="double[] y")
+    stays(made, "Conv", runs=False)
 
 
 # Pooling
@@ -220,16 +227,26 @@ def test_pools(opset: int) -> None:
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 9])
 @pytest.mark.parametrize("pads", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_ceil_mode_is_onnxruntimes(size: int, pads: tuple[int, int]) -> None:
+    lowered = 0
     for kernel in (2, 3):
         for stride in (1, 2, 3):
-            body = f"y = MaxPool <ceil_mode=1, kernel_shape=[{kernel},2], strides=[{stride},2], pads=[{pads[0]},0,{pads[1]},0]> (x)"
-            made = model(f"float[1,2,{size},7] x", body)
+            attributes = f"kernel_shape=[{kernel},2], strides=[{stride},2], pads=[{pads[0]},0,{pads[1]},0]"
+            made = model(f"float[1,2,{size},7] x", f"y = MaxPool <ceil_mode=1, {attributes}> (x)")
+            shape = run(made, feeds(made))[0].shape
+            assert shape[2] == window_extent(size, kernel, stride, *pads, 1, True)
+            assert shape[3] == 4
             graph = from_model(made)
             verify(graph)
-            assert graph.nodes[0].op == "maxpool2d"
-            assert graph.nodes[0].attributes["ceil"] == 1
             assert_same_outputs(made, graph)
-            assert graph.values["y"].tensor_type.shape == run(made, feeds(made))[0].shape
+            inferred = onnx.shape_inference.infer_shapes(made).graph.output[0].type.tensor_type.shape.dim[2]
+            if inferred.dim_value == shape[2]:  # onnx counts a last window that is all padding, onnxruntime does not
+                assert graph.nodes[0].op == "maxpool2d"
+                assert graph.nodes[0].attributes["ceil"] == 1
+                assert graph.values["y"].tensor_type.shape == shape
+                lowered += 1
+            else:
+                assert graph.nodes[0].op == "onnx.MaxPool"
+    assert lowered >= 3
 
 
 def test_dilated_pools() -> None:
@@ -285,10 +302,9 @@ def test_gemm_without_bias(opset: int) -> None:
         model("float[N,7] x", "y = Gemm (x, w)", {"w": random(7, 5)}, opset), "%y = dense(%x, %w) : f32[N,5]"
     )
     assert graph.values["w"].tensor_type.shape == (5, 7)
-    lowers(
-        model("float[3,7] x", "y = Gemm <transB=1, beta=0.5> (x, w, )", {"w": random(5, 7)}, opset),
-        "%y = dense(%x, %w, _) : f32[3,5]",
-    )
+    made = model("float[3,7] x", "y = Gemm <transB=1, beta=0.5> (x, w)", {"w": random(5, 7)}, opset)
+    made.graph.node[0].input.append("")
+    lowers(made, "%y = dense(%x, %w, _) : f32[3,5]")
 
 
 def test_gemm_that_stays() -> None:
@@ -669,7 +685,7 @@ def test_outside_names_that_are_also_names_inside() -> None:
     assert [info.name for info in made.graph.output] == ["y", "w", "second", "third", "copy"]
     a, b = np.array([3, 5], np.float32), np.array([2, 4], np.float32)
     found = run(made, {"a": a, "b": b})
-    total = a + [1, 2]
+    total = a + np.array([1, 2])
     for array, wanted in zip(found, (total * b, total, total, [1, 2], a), strict=True):
         assert array.tolist() == list(wanted)
     again = from_model(made)
@@ -692,8 +708,6 @@ def test_names_made_by_the_writer_meet_none_of_the_graphs() -> None:
 
 
 def test_onnx_names_become_names_once() -> None:
-    body = '"/c/Conv_output_0" = Relu (x)'
-    assert body  # the text form has no quoted names: nodes are made by hand
     nodes = [
         helper.make_node("Relu", ["image:0"], ["/conv1/Relu_output_0"], "/conv1/Relu"),
         helper.make_node("Relu", ["/conv1/Relu_output_0"], ["node 3:0"], ""),
@@ -862,6 +876,7 @@ def test_chosen_formats_come_back_from_a_model(tmp_path: Path, check: Check) -> 
         "bitwright.format." + name for name in ("image:0", "w", "b", "d", "conv1", "pool1", "flat", "score")
     }
     edit.rename(again, again.inputs[0], "x")
+    edit.rename(again, again.outputs[0].value, "y")
     for name in ("w", "d"):  # made-up data have the hash that the text gives; read ones have their own
         assert again.values[name].tensor is not None
         assert graph.values[name].tensor is not None
@@ -922,7 +937,7 @@ def test_models_that_are_cut_or_changed_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     data = network().SerializeToString()
     random_numbers = np.random.default_rng(0)
-    refusals = 0
+    refusals = []
     for _ in range(400):
         damaged = bytearray(data)
         for _ in range(random_numbers.integers(1, 4)):
@@ -932,9 +947,9 @@ def test_models_that_are_cut_or_changed_anywhere(tmp_path: Path) -> None:
         try:
             load(path)
         except CompileError as error:
-            assert str(error).startswith(f"{path}: ")
-            refusals += 1
-    assert 100 < refusals < 399
+            refusals.append(str(error))
+    assert 100 < len(refusals) < 399
+    assert all(message.startswith(f"{path}: ") for message in refusals)
 
 
 def test_graphs_that_are_not_whole(tmp_path: Path) -> None:
@@ -952,7 +967,10 @@ def test_graphs_that_are_not_whole(tmp_path: Path) -> None:
     assert said("y = Relu (z)") == 'node "Relu" reads "z", which nothing produces'
     assert said("y = Relu (z)", name[0]) == 'node "relu_1" reads "z", which nothing produces'
     assert said("z = Relu (x)") == 'output "y" is produced by no node'
-    body = "y = If (x) <then_branch = t () => (float[] a) { a = Relu (b) }, else_branch = e () => (float[] b) { b = Relu (x) }>"
+    body = (
+        "y = If (x) <then_branch = t () => (float[] a) { a = Relu (b) },"
+        " else_branch = e () => (float[] b) { b = Relu (x) }>"
+    )
     assert said(body) == 'node "Relu" reads "b", which nothing produces'
     constant = "c = Constant <value_int=1> ()  y = Add (x, c)"
     for change in (
@@ -1107,9 +1125,13 @@ def big() -> Graph:
   weight %h = 00000005 : f16[5000]
   %y = dense(%x, %w) : f32[2,64]
   %z = add(%y, %small) : f32[2,64]
+  %k = onnx.Identity(%h) : f16[5000]
+  %l = onnx.DequantizeLinear(%q, %small) : f32[10001]
+  %t = onnx.Identity(%s) : str[1000]
   output %z
-  output %q
-  output %h
+  output %k
+  output %l
+  output %t
 }
 """
     )
@@ -1167,7 +1189,7 @@ def test_ml_dtypes_go_through_a_model() -> None:
         graph = Graph("g", {"": 23})
         array = np.array([1, 0, 1], dtype)
         edit.add_output(graph, edit.add_weight(graph, "w", Tensor(array)))
-        tensor = from_model(to_model(graph)).values["w"].tensor
+        tensor = from_model(to_model(graph)).weights[0].tensor
         assert tensor is not None
         assert tensor.dtype == dtype
         assert tensor.data.tobytes() == array.tobytes(), name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bitwright.cli.files import model_file
 from bitwright.cli.output import json_option, print_json, print_table, progress
 from bitwright.cli.percent import Percent
 
@@ -21,7 +22,7 @@ from bitwright.cli.percent import Percent
 )
 @click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the narrowest FIXED width.")
 @click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
-@click.option("--clock-mhz", type=click.FloatRange(1, 1000), help="The clock (default: the board's).")
+@click.option("--clock-mhz", type=float, help="The clock (default: the board's).")
 @click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The output folder (default: build/<network>).")
 @json_option
@@ -37,12 +38,12 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Compile MODEL (.onnx or .ir) for a board."""
+    """Compile MODEL (.onnx, .ir, or an output folder) for a board."""
     from bitwright.compiler import compile
 
     with progress(as_json) as say:
         made = compile(
-            model,
+            model_file(model),
             target,
             data=data,
             formats=formats,

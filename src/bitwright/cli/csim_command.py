@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bitwright.cli.files import whole
 from bitwright.cli.output import json_option, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bitwright.ir.tensor import Array
 
 SAMPLES = 1000
+RANDOM = 100
 
 
 @click.command("csim")
@@ -23,7 +26,9 @@ SAMPLES = 1000
 @click.option("--input", "source", type=click.Path(path_type=Path), help="An .npz with one array, batch first.")
 @click.option("--output", "target", type=click.Path(path_type=Path), help="Write the outputs of --input to this .npz.")
 @click.option("--data", metavar="D", help="Test data (default: what the folder was compiled with).")
-@click.option("--limit", type=click.IntRange(1), default=SAMPLES, show_default=True, help="At most so many samples.")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"Use the first so many samples (default: {SAMPLES} of test data)."
+)
 @click.option("--layers", is_flag=True, help="Compare every layer, and count saturations.")
 @click.option("--ap-types", is_flag=True, help="Build with the ap_int headers that the package hls4ml brings.")
 @json_option
@@ -32,7 +37,7 @@ def command(
     source: Path | None,
     target: Path | None,
     data: str | None,
-    limit: int,
+    limit: int | None,
     layers: bool,
     ap_types: bool,
     as_json: bool,
@@ -64,7 +69,7 @@ def command(
         expected = Simulation(graph).run_exactly({graph.input_name(graph.inputs[0]): x})[name]
         rows = compare_layers(accelerator, graph, x) if layers else []
     if target is not None:
-        _save(target, {name: y.astype(np.float32)})
+        _save(target, name, y.astype(np.float32))
     differ = int((y != expected).reshape(len(y), -1).any(1).sum())
     verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types}
     if as_json:
@@ -75,7 +80,7 @@ def command(
     return 1 if differ or any(row.differ for row in rows) else 0
 
 
-def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, limit: int) -> tuple[Array, str]:
+def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, limit: int | None) -> tuple[Array, str]:
     """Inputs to run, real numbers, and where they come from."""
     import numpy as np
 
@@ -86,11 +91,11 @@ def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, 
     name = graph.input_name(value)
     recorded = json.loads((folder / "report.json").read_text()).get("data")
     if source is not None:
-        x, origin = _one_array(source, name)[:limit] if limit != SAMPLES else _one_array(source, name), str(source)
+        x, origin = _one_array(source, name), str(source)
     elif data or recorded:
         from bitwright.models.datasets import load as load_data
 
-        test = load_data(data or recorded, "test", limit)
+        test = load_data(data or recorded, "test", limit or SAMPLES)
         x, origin = test.x, f"the test split of {test.name}"
     else:
         from bitwright.ir.formats import Canonical
@@ -99,15 +104,15 @@ def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, 
         assert isinstance(number, Canonical)
         shape = [dim for dim in (value.tensor_type.shape or ())[1:] if isinstance(dim, int)]
         ends = float(number.min), float(number.max)
-        x = np.random.default_rng(1).uniform(*ends, (min(limit, 100), *shape)).astype(np.float32)
+        x = np.random.default_rng(1).uniform(*ends, (limit or RANDOM, *shape)).astype(np.float32)
         origin = "random inputs (compiled without data)"
     check_shape(value, name, x)
     check_finite(x, origin)
-    return x, origin
+    return x[:limit], origin
 
 
 def _one_array(path: Path, name: str) -> Array:
-    """The array of an .npz: that named as the input, or the only one."""
+    """The array of an .npz, in float32: that named as the input, or the only one."""
     import numpy as np
 
     from bitwright.ir.errors import CompileError
@@ -119,18 +124,21 @@ def _one_array(path: Path, name: str) -> Array:
             names = list(archive.files)
             if name not in names and len(names) != 1:
                 raise CompileError(f'{path} has arrays {", ".join(names)}, none is named "{name}"')
-            return np.asarray(archive[name if name in names else names[0]])
-    except (OSError, ValueError, AttributeError) as error:
-        raise CompileError(f"{path}: not an .npz file") from error
+            array = np.asarray(archive[name if name in names else names[0]])
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CompileError(f"{path}: not an .npz file of numbers") from error
+    if array.dtype.kind not in "biuf":
+        raise CompileError(f"{path}: its array holds {array.dtype}, not numbers")
+    with np.errstate(over="ignore"):  # beyond float32 it becomes infinite, which is refused
+        return array.astype(np.float32)
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
+def _save(path: Path, name: str, array: Array) -> None:
+    """An .npz of one array; numpy's own function does not take every name."""
     import numpy as np
 
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        np.savez(file, **arrays)
-    part.replace(path)
+    with whole(path) as place, zipfile.ZipFile(place, "w") as archive, archive.open(f"{name}.npy", "w") as member:
+        np.lib.format.write_array(member, array)
 
 
 def _print_layers(rows: list[Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bitwright.cli.files import model_file
 from bitwright.cli.output import json_option, print_json
 
 
@@ -14,11 +15,14 @@ from bitwright.cli.output import json_option, print_json
 @click.argument("b", type=click.Path(path_type=Path))
 @json_option
 def command(a: Path, b: Path, as_json: bool) -> int:
-    """Compare networks A and B by structure, not by names or order. Exit code 0: the same, 1: different."""
+    """Compare networks A and B (.onnx, .ir, or output folders) by structure, not by names or order.
+
+    Exit code 0: the same, 1: different.
+    """
     from bitwright.ir.diff import diff
     from bitwright.ir.files import load
 
-    changes = diff(load(a), load(b))
+    changes = diff(load(model_file(a)), load(model_file(b)))
     if as_json:
         print_json({"same": not changes, "changes": changes.splitlines()})
     else:

@@ -92,10 +92,13 @@ KINDS: dict[str, Callable[[], Rows]] = {
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(sorted(KINDS)))
+@click.argument("kind", type=click.Choice(sorted(KINDS)), metavar="KIND")
 @json_option
 def command(kind: str, as_json: bool) -> None:
-    """List what there is of one KIND."""
+    """List what there is of one KIND.
+
+    Kinds are algorithms, boards, datasets, formats, metrics, models, objectives and passes.
+    """
     columns, rows = KINDS[kind]()
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -42,7 +42,7 @@ class Commands(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bitwright")
 @click.option("--verbose", is_flag=True, help="Show the traceback of an error.")
 def application(verbose: bool) -> None:
@@ -66,20 +66,18 @@ def run(arguments: list[str]) -> int:
         where = getattr(error, "ctx", None)
         usage = f"\n  help: {where.command_path} --help" if where is not None else ""
         return _failed(error.format_message() + usage, verbose)
-    except click.Abort:
-        return _failed("stopped", verbose)
-    except (KeyboardInterrupt, BrokenPipeError):
-        return 130
+    except click.Abort:  # what click makes of an interrupt
+        return _failed("stopped", verbose, 130)
     except OSError as error:
         return _failed(f"{error.filename or 'a file'}: {error.strerror or error}", verbose)
     except Exception as error:  # a fault of ours: say so, and how to report it
-        _failed(f"internal fault: {type(error).__name__}: {error}\n  help: please report it, with --verbose", verbose)
-        return 3
+        what = f"internal fault: {type(error).__name__}: {error}"
+        return _failed(what + "\n  help: please report it, with --verbose", verbose, 3)
     return result if isinstance(result, int) else 0
 
 
-def _failed(message: str, verbose: bool) -> int:
+def _failed(message: str, verbose: bool, code: int = 2) -> int:
     if verbose:
         traceback.print_exc()
     click.echo(f"error: {message}", err=True)
-    return 2
+    return code

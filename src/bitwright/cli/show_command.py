@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bitwright.cli.files import model_file
 from bitwright.cli.output import json_option, print_json
 
 
@@ -17,7 +18,7 @@ def command(model: Path, as_json: bool) -> None:
     from bitwright.ir.files import load
     from bitwright.ir.text import to_text
 
-    graph = load(model / "model.ir" if model.is_dir() else model)
+    graph = load(model_file(model))
     if not as_json:
         click.echo(to_text(graph), nl=False)
         return

@@ -1,0 +1,31 @@
+"""Files of the command line: where a model lies, and results that are written in whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitwright.ir.errors import CompileError
+
+
+def model_file(path: Path) -> Path:
+    """The file to load: the model.ir of an output folder, or the path itself."""
+    if not path.is_dir():
+        return path
+    if not (path / "model.ir").is_file():
+        raise CompileError(f"{path} is a folder without a model.ir", help="give an .onnx or .ir file")
+    return path / "model.ir"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to in place of `path`: what lies there and beside it afterwards is moved, `path` last."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as place:
+            yield Path(place) / path.name
+            for made in sorted(Path(place).iterdir(), key=lambda made: made.name == path.name):
+                made.replace(path.with_name(made.name))
+    except OSError as error:
+        raise CompileError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -113,7 +113,10 @@ def _reference(node: Node, operands: Sequence[Array | None]) -> list[Array]:
         for name, value, array in zip(names, node.operands, operands, strict=True)
         if value is not None and array is not None
     }
-    return list(ReferenceEvaluator(model).run(None, feeds))
+    try:
+        return list(ReferenceEvaluator(model).run(None, feeds))
+    except Exception as error:  # whatever the reference lacks or does not take
+        raise CompileError(f"%{node.name}: ONNX's reference does not evaluate {node.op}: {error}") from error
 
 
 def windows(x: Array, node: Node, fill: float) -> Array:

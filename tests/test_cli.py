@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -94,8 +95,7 @@ class Network:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Network:
     place = tmp_path_factory.mktemp("tiny")
-    graph = bitwright.parse(TINY)
-    bitwright.save(graph, place / "tiny.onnx")
+    graph = bitwright.load(save(TINY, place / "tiny.onnx"))
     x = np.random.default_rng(6).uniform(-1, 1, (120, 1, 6, 6)).astype(np.float32)
     y = bitwright.simulate(graph, x)["scores"].argmax(1)
     np.savez(place / "split.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
@@ -126,8 +126,13 @@ def write(path: Path, text: str) -> Path:
 
 
 def save(text: str, path: Path) -> Path:
-    """A network with made-up weights as a file that holds them."""
-    bitwright.save(bitwright.parse(text), path)
+    """A network with made-up weights as an .onnx that holds them, whose nodes have the names of the text."""
+    graph = bitwright.parse(text)
+    bitwright.save(graph, path)
+    model = onnx.load(path)
+    for proto, node in zip(model.graph.node, graph.nodes, strict=True):
+        proto.name = node.name
+    onnx.save(model, path)
     return path
 
 
@@ -217,9 +222,7 @@ def test_one_format_is_given_to_all_tensors(tiny: Network, tmp_path: Path, run: 
     report = json.loads((folder / "report.json").read_text())
     assert all(layer["format"].startswith("FIXED<6") for layer in report["layers"])
     graph = bitwright.load(folder / "model.ir")
-    assert [str(value.type)[:8] for value in (*graph.inputs, graph.values["conv1.w"])] == ["FIXED<6,"] * 2 or all(
-        str(value.type).startswith("FIXED<6") for value in (*graph.inputs, graph.values["conv1.w"])
-    )
+    assert all(str(graph.values[name].type).startswith("FIXED<6") for name in ("image", "conv1", "conv1.w", "fc2.w"))
     assert "FIXED<6" in result.out
     assert "FIXED<8" not in result.out
 
@@ -305,19 +308,20 @@ def test_the_clock_goes_into_the_scripts_and_the_estimate(tiny: Network, tmp_pat
 def test_a_smaller_share_of_the_board_gives_a_slower_design(tmp_path: Path, run: Run) -> None:
     model = save(HUGE.replace("2000", "256").replace("1000", "64"), tmp_path / "dense.onnx")
     intervals = {}
-    for share in ("80%", "0.03"):
+    for share in ("80%", "0.05"):
         found = run(
             "compile", model, "--target", "pynq", "--utilisation", share, "-o", tmp_path / "out", "--json"
         )  # fmt: skip
         report = json.loads(found.out)
         intervals[share] = report["interval_cycles"]
-    assert report["resources"]["dsp"] <= 0.03 * 220
-    assert report["resources"]["lut"][1] <= 0.03 * 53_200
-    assert intervals["0.03"] > intervals["80%"]
+    assert report["resources"]["dsp"] <= 0.05 * 220
+    assert report["resources"]["lut"][1] <= 0.05 * 53_200
+    assert intervals["0.05"] > intervals["80%"]
 
 
-def test_without_data_ranges_are_wide_and_the_design_right(tiny: Network, tmp_path: Path, run: Run) -> None:
-    result = run("compile", tiny.onnx, "--target", "pynq", "-o", tmp_path / "out")
+def test_without_data_ranges_are_wide_and_the_design_right(tmp_path: Path, run: Run) -> None:
+    model = save(TINY.replace('"scores"', '"file"'), tmp_path / "tiny.onnx")
+    result = run("compile", model, "--target", "pynq", "-o", tmp_path / "out")
     assert result.code == 0
     assert "note: no data: formats cover every input in [-1, 1], wider than data ask" in result.lines
     assert result.lines[-1].startswith("accuracy not measured (no labelled data); fits pynq-z2; ")
@@ -329,6 +333,10 @@ def test_without_data_ranges_are_wide_and_the_design_right(tiny: Network, tmp_pa
         "(random inputs (compiled without data); native integers)\n"
     )
     assert run("csim", tmp_path / "out", "--limit", "120").out.startswith("tiny: all 360 outputs of 120 samples")
+    np.savez(tmp_path / "x.npz", np.zeros((2, 1, 6, 6)))
+    assert run("csim", tmp_path / "out", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz").code == 0
+    with np.load(tmp_path / "y.npz") as arrays:
+        assert arrays["file"].shape == (2, 3)  # a name that numpy's own function does not take
 
 
 def test_text_compiles_to_the_same_sources_as_onnx(tiny: Network, tmp_path: Path, run: Run) -> None:
@@ -673,16 +681,6 @@ def test_csim_counts_what_saturates(built: Path, tmp_path: Path, run: Run) -> No
     assert sum(layer["saturated"] for layer in found["layers"]) > 0
 
 
-def test_csim_takes_an_output_of_any_name(tmp_path: Path, run: Run) -> None:
-    model = save(TINY.replace('"scores"', '"file"'), tmp_path / "named.onnx")
-    folder = tmp_path / "out"
-    assert run("compile", model, "--target", "pynq", "-o", folder).code == 0
-    np.savez(tmp_path / "x.npz", np.zeros((2, 1, 6, 6)))
-    assert run("csim", folder, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz").code == 0
-    with np.load(tmp_path / "y.npz") as arrays:
-        assert arrays["file"].shape == (2, 3)
-
-
 def test_csim_gives_the_same_bits_with_the_vendors_types(built: Path, run: Run) -> None:
     if importlib.util.find_spec("hls4ml") is None:
         pytest.skip("hls4ml, which brings the ap_int headers, is not installed")
@@ -701,14 +699,13 @@ def test_csim_finds_the_first_layer_that_differs(tiny: Network, tmp_path: Path, 
     assert re.fullmatch(
         r"tiny: \d+ of 60 samples differ, first sample \d+ \(the test split of split; native integers\)\n", result.out
     )
-    result = run("csim", folder, "--layers")
-    assert result.code == 1
-    assert result.lines[-2] == "the first layer that differs is fc2"
-    row = cells(next(line for line in result.lines if line.startswith("fc2")))
-    assert re.fullmatch(r"frame \d+, element \d: -?\d+, not -?\d+", row[-1])
     _tamper(folder / "src" / "weights" / "conv1.hpp")
     result = run("csim", folder, "--layers")
+    assert result.code == 1
     assert result.lines[-2] == "the first layer that differs is conv1"
+    rows = {row[0]: row for row in map(cells, result.lines)}
+    assert int(rows["image"][2]) == 0 < int(rows["conv1"][2])
+    assert re.fullmatch(r"frame \d+, element \d+: -?\d+, not -?\d+", rows["conv1"][-1])
 
 
 def _tamper(header: Path) -> None:
@@ -738,7 +735,7 @@ def test_every_kind_is_listed(run: Run) -> None:
     for kind, names in expected.items():
         result = run("list", kind)
         assert result.code == 0
-        rows = [cells(line)[0] for line in result.lines[1:]]
+        rows = [cells(line)[0] for line in result.lines[1:] if not line.startswith(" ")]
         assert set(names) <= set(rows), kind
         found = json.loads(run("list", kind, "--json").out)
         first = next(iter(found[0]))

@@ -7,11 +7,27 @@ from bitwright.ir.graph import Graph
 
 DEFAULT = 17
 
-# Ops whose form (attributes, operands or meaning) changed between operator sets 7 and 21.
-REFORMED = (
-    *("BatchNormalization", "Clip", "Dropout", "GroupNormalization", "Hardmax", "LogSoftmax", "Pad", "ReduceSum"),
-    *("Resize", "Slice", "Softmax", "Split", "Squeeze", "TopK", "Unsqueeze", "Upsample"),
-)
+# The operator sets in which ops took another form (attributes, operands or meaning), from 8 to 21.
+REFORMED = {
+    "BatchNormalization": (9, 14),
+    "Clip": (11,),
+    "Dropout": (12,),
+    "GroupNormalization": (21,),
+    "Hardmax": (13,),
+    "LogSoftmax": (13,),
+    "Pad": (11,),
+    "ReduceSum": (13,),
+    "Resize": (11,),
+    "Scan": (9,),
+    "Slice": (10,),
+    "Softmax": (13,),
+    "Split": (13, 18),
+    "Squeeze": (13,),
+    "TopK": (10, 11),
+    "Unsqueeze": (13,),
+    "Upsample": (9, 10),
+}
+REDUCTIONS = 18  # ReduceMax and its kind take their axes as an operand from here on
 
 
 def raised(graph: Graph, least: int) -> int:
@@ -25,9 +41,10 @@ def raised(graph: Graph, least: int) -> int:
     for inner in graph.walk():
         for node in inner.nodes:
             name = node.op.removeprefix("onnx.")
-            if name in REFORMED or (name.startswith("Reduce") and least >= 18):
+            changes = (REDUCTIONS,) if name.startswith("Reduce") and name not in REFORMED else REFORMED.get(name, ())
+            if any(own < change <= least for change in changes):
                 raise CompileError(
-                    f"%{node.name}: {name} of operator set {own} may have another form in {least}",
+                    f"%{node.name}: {name} of operator set {own} has another form in {least}",
                     help="convert the model first, with onnx.version_converter.convert_version",
                 )
     return least

@@ -35,7 +35,11 @@ FORMATS = {
     "FIXED 8": ("FIXED<8,B=-1>", "FIXED<8,B=1>", "FIXED<8,B=-1>"),
     "FIXED 5": ("FIXED<5,B=-1>", "FIXED<5,B=1>", "UFIXED<5,B=-1>"),
     "FIXED 12": ("FIXED<12,B=-1>", "FIXED<8,B=1>", "FIXED<12,B=-1>"),
-    "AFFINE": ("AFFINE<8,scale=0.03,zero=120>", "AFFINE<8,scale=0.01,signed,narrow>", "AFFINE<6,scale=0.07,zero=3>"),
+    "AFFINE": (
+        "AFFINE<8,scale=0.03125,zero=120>",
+        "AFFINE<8,scale=0.01171875,signed,narrow>",
+        "AFFINE<6,scale=0.0703125,zero=3>",
+    ),
     "channels": ("FIXED<8,B=-1>", "FIXED<8,B={0,1,2,1}@0>", "FIXED<8,B=-1>"),
 }
 QONNX_ONLY = {
@@ -63,7 +67,7 @@ def test_qdq_computes_the_contract_in_onnxruntime(name: str, tmp_path: Path) -> 
     found = session_of(str(tmp_path / "q.onnx"), 1).run(None, {"x": inputs()})[0]
     expected = evaluate(graph, {"x": inputs()})["fc"]
     if name == "AFFINE":  # float32 sums, which onnxruntime may order otherwise: within one step
-        assert np.abs(found - expected).max() <= 0.0701
+        assert np.abs(found - expected).max() <= 0.0704
         assert (found != expected).mean() < 0.02
     else:
         np.testing.assert_array_equal(found, expected)

@@ -6,7 +6,7 @@
     graph @g { ... }                     written by `pytest --update-golden`
 
 Both graphs are also evaluated on the same random inputs, and must agree to the relative error that a line
-`// within: 0.05` allows (default 1e-5; `order` compares only which scores are higher). `// samples: 8` calibrates.
+`// within: 0.05` allows (default 1e-5; `order` compares only which scores are higher, `anything` nothing). `// samples: 8` calibrates.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def assert_agree(ours: Array, theirs: Array, within: str, name: str) -> None:
     if within == "order":
         assert np.array_equal(ours.argsort(-1), theirs.argsort(-1)), name
         return
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     scale = np.abs(ours).max(initial=1e-6)
     assert np.isfinite(theirs).all(), name
     assert np.abs(ours - theirs).max(initial=0) <= float(within) * scale, name
@@ -94,7 +95,7 @@ def test_golden(name: str, update_golden: bool, monkeypatch: pytest.MonkeyPatch)
     else:
         assert to_text(after) == case.after
         assert diff(parse(case.after), after) == ""
-    for seed in range(3):
+    for seed in range(0 if case.line("within", "1e-5") == "anything" else 3):
         inputs = random_inputs(before, BATCH, seed)
         ours, theirs = evaluate(before, inputs), evaluate(after, inputs)
         assert ours.keys() == theirs.keys()

@@ -62,9 +62,9 @@ namespace bitwright {
 // One format. Each is made once and lives as long as the program, so that equal formats have equal addresses.
 struct NumberFormat {
     int n_s, n_e, n_f, bias;
-    double quantum;                 // distance of the smallest values: 2^(1-B-n_f); FIXED: of all
+    double quantum;                 // distance of the smallest values, 2^(1-B-n_f); FIXED: the step
+    double unit;                    // 2^-n_f
     double max;                     // the largest value
-    double unit;                    // 2^-n_f, the quantum of 1
     const NumberFormat* with_sign;  // the same with n_s = 1
 
     static const NumberFormat& of(int n_s, int n_e, int n_f, int bias);
@@ -80,8 +80,147 @@ struct NumberFormat {
 
     // n_e of FLOAT(width), and B, where a text does not give them.
     static int default_exponent_bits(int width) { return width >= 19 ? 8 : width >= 9 ? 5 : width >= 6 ? 4 : 2; }
-    static int default_bias(int n_e) { return n_e > 0 ? (1 << (n_e - 1)) - 1 : 0; }
+    static int default_bias(int n_e) { return n_e > 0 && n_e < 32 ? (1 << (n_e - 1)) - 1 : 0; }
 };
+
+// The quantum of x is the distance of its representable neighbours; x goes to its nearest multiple.
+inline double NumberFormat::nearest(double x) const {
+    if (n_e == 0 && n_f == 0) return x >= 0 ? max : -max;
+    const double low = n_s ? -max : 0.0;
+    if (x >= max) return max;
+    if (x <= low) return low;
+    double q = quantum;
+    if (n_e > 0) {
+        std::uint64_t bits;
+        std::memcpy(&bits, &x, sizeof bits);
+        bits &= std::uint64_t(0x7FF) << 52;
+        double power;  // 2^floor(log2 |x|)
+        std::memcpy(&power, &bits, sizeof power);
+        q = std::max(q, power * unit);
+    }
+    return std::rint(x / q) * q;
+}
+
+inline const NumberFormat& NumberFormat::wider(const NumberFormat& other) const {
+    const NumberFormat* wide = max > other.max || (max == other.max && quantum <= other.quantum) ? this : &other;
+    if (n_e > 0 && other.n_e > 0 && (n_f > 0) != (other.n_f > 0)) wide = n_f > 0 ? this : &other;
+    return n_s || other.n_s ? *wide->with_sign : *wide;
+}
+
+inline const NumberFormat& NumberFormat::of(int n_s, int n_e, int n_f, int bias) {
+    static std::map<std::array<int, 4>, NumberFormat> made;
+    const int top = n_e == 0 ? 1 : n_e <= 10 ? (1 << n_e) - 1 : 9999;  // the largest value is significand * 2^(top - B)
+    if (n_f > 50 || std::abs(bias) > 9999 || top - bias > 1023 || 1 - n_f - bias < -1022) {
+        throw std::runtime_error("its values are not all normal doubles");
+    }
+    const auto [place, is_new] = made.try_emplace({n_s, n_e, n_f, bias});
+    NumberFormat& format = place->second;
+    if (is_new) {
+        const double unit = std::ldexp(1, -n_f), significand = n_e > 0 ? 2 - unit : n_f > 0 ? 1 - unit : 0.5;
+        const NumberFormat* const with_sign = n_s ? &format : &of(1, n_e, n_f, bias);
+        format = {n_s, n_e, n_f, bias, std::ldexp(unit, 1 - bias), unit, std::ldexp(significand, top - bias),
+                  with_sign};
+    }
+    return format;
+}
+
+inline std::string NumberFormat::text() const {
+    std::string text = kind() + "<" + std::to_string(width());
+    if (n_e > 0 && n_f > 0 && n_e != default_exponent_bits(width())) text += ",E=" + std::to_string(n_e);
+    if (bias != default_bias(n_e)) text += ",B=" + std::to_string(bias);
+    return text + ">";
+}
+
+namespace detail {
+
+inline std::string trimmed(const std::string& text) {
+    const char* const blanks = " \t\r\n\v\f";
+    const std::size_t first = text.find_first_not_of(blanks);
+    return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(blanks) + 1 - first);
+}
+
+// The parts of text between separators, trimmed.
+inline std::vector<std::string> split(const std::string& text, char separator) {
+    std::vector<std::string> parts;
+    std::size_t from = 0, to = 0;
+    for (; to != std::string::npos; from = to + 1) {
+        to = text.find(separator, from);
+        parts.push_back(trimmed(text.substr(from, to - from)));
+    }
+    return parts;
+}
+
+// KIND<field,...>, or KIND field ... of blanks between: {KIND, field, ...}; no fields where neither is complete.
+inline std::vector<std::string> format_fields(const std::string& text) {
+    const std::size_t open = text.find('<');
+    std::vector<std::string> fields{text.substr(0, open)};
+    if (open == std::string::npos) {
+        std::istringstream words(text);
+        fields.clear();
+        for (std::string word; words >> word;) fields.push_back(fields.size() == 2 ? "B=" + word : word);
+    } else if (text.back() == '>') {
+        for (std::string& field : split(text.substr(open + 1, text.size() - open - 2), ',')) fields.push_back(field);
+    }
+    return fields;
+}
+
+// Whether text is an integer of at most nine digits.
+inline bool read_integer(const std::string& text, int& value) {
+    const std::size_t sign = text.find_first_of("+-") == 0 ? 1 : 0;
+    const std::size_t digits = text.size() - sign;
+    if (digits < 1 || digits > 9 || text.find_first_not_of("0123456789", sign) != std::string::npos) return false;
+    value = std::stoi(text);
+    return true;
+}
+
+}  // namespace detail
+
+inline const NumberFormat& NumberFormat::parse(const std::string& text) {
+    static const std::map<std::string, std::string> names{
+        {"FLOAT32", "FLOAT 32"},      {"HALF", "FLOAT 16"},         {"BFLOAT16", "FLOAT<16,E=8>"}, {"MS_FP9", "FLOAT 9"},
+        {"FP8_E4M3", "FLOAT<8,E=4>"}, {"FP8_E5M2", "FLOAT<8,E=5>"}, {"FIXED16", "FIXED 16"},       {"FIXED11", "FIXED 11"},
+        {"FIXED8", "FIXED 8"},        {"LOGQUANT4", "EXP 4"}};
+    const auto refused = [&](const std::string& why) { return std::runtime_error('"' + text + "\": " + why); };
+    const std::runtime_error malformed = refused("write KIND width [bias], such as FIXED 8 -1 or EXP 4");
+
+    std::vector<std::string> fields = detail::format_fields(text);
+    if (fields.empty()) throw malformed;
+    std::string kind = fields[0];
+    for (char& letter : kind) letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+    const auto named = names.find(kind);
+    if (fields.size() == 1 && named != names.end()) return parse(named->second);
+    const int n_s = kind[0] == 'U' ? 0 : 1;
+    const bool is_float = kind == "FLOAT" || kind == "UFLOAT", is_exp = kind == "EXP" || kind == "UEXP";
+    if (kind == "AFFINE") throw refused("a Number has a canonical format <n_s, n_e, n_f, B>, and AFFINE is none");
+    if (!is_float && !is_exp && kind != "FIXED" && kind != "UFIXED" && kind != "BIN") {
+        throw refused("there is no number kind " + fields[0] + "; there are [U]FLOAT, [U]FIXED, [U]EXP and BIN");
+    }
+
+    int width = 0;
+    std::map<std::string, int> given;
+    if (kind == "BIN" && (fields.size() < 2 || !detail::read_integer(fields[1], width))) {
+        fields.insert(fields.begin() + 1, "1");
+    }
+    if (fields.size() < 2 || !detail::read_integer(fields[1], width)) throw malformed;
+    for (std::size_t i = 2; i < fields.size(); ++i) {
+        const std::vector<std::string> sides = detail::split(fields[i], '=');
+        const bool known = sides[0] == "B" || (sides[0] == "E" && is_float);
+        if (sides.size() != 2 || !known || given.count(sides[0]) > 0) throw malformed;
+        if (!detail::read_integer(sides[1], given[sides[0]])) throw refused(sides[0] + " is an integer");
+    }
+
+    if (kind == "BIN" && width != 1) throw refused("BIN has 1 bit");
+    if (width < 1 || width > 32) throw refused("a Number has 1 to 32 bits");
+    const int usual = is_float ? default_exponent_bits(width) : is_exp ? width - n_s : 0;
+    const int n_e = given.count("E") > 0 ? given["E"] : usual;
+    const int n_f = width - n_s - n_e;
+    if (is_float && (n_e < 1 || n_f < 1)) throw refused("no fraction bits are left; EXP has none");
+    try {
+        return of(n_s, n_e, n_f, given.count("B") > 0 ? given["B"] : default_bias(n_e));
+    } catch (const std::runtime_error& error) {
+        throw refused(error.what());
+    }
+}
 
 class Number {
 public:
@@ -177,137 +316,32 @@ private:
     const NumberFormat* own_ = nullptr;  // what native values are converted to; FLOAT 32 if there is none
 };
 
+inline void Number::parseConfig(const std::string& file) {
+    std::ifstream stream(file);
+    Dictionary formats;
+    std::string line;
+    for (int number = 1; std::getline(stream, line); ++number) {
+        line = detail::trimmed(line.substr(0, std::min(line.find("//"), line.find('#'))));
+        if (line.empty()) continue;
+        try {
+            const std::size_t end = line.find_first_of(" \t");
+            const std::string key = line.substr(0, end);
+            if (end == std::string::npos) throw std::runtime_error(key + " has no format");
+            if (formats.count(key) > 0) throw std::runtime_error(key + " is given twice");
+            formats[key] = &NumberFormat::parse(detail::trimmed(line.substr(end)));
+        } catch (const std::runtime_error& error) {
+            throw std::runtime_error(file + ":" + std::to_string(number) + ": " + error.what());
+        }
+    }
+    if (!stream.eof()) throw std::runtime_error(file + ": cannot be read");
+    dictionary() = std::move(formats);
+}
+
 inline void setArrayName(Number* numbers, std::size_t count, const std::string& key) {
     if (count > 0) numbers[0].setName(key);
     for (std::size_t i = 1; i < count; ++i) numbers[i].setFormat(numbers[0].format());
 }
 
-// The quantum of x is the distance of its representable neighbours; x goes to its nearest multiple.
-inline double NumberFormat::nearest(double x) const {
-    if (n_e == 0 && n_f == 0) return x >= 0 ? max : -max;
-    const double low = n_s ? -max : 0.0;
-    if (x >= max) return max;
-    if (x <= low) return low;
-    double q = quantum;
-    if (n_e > 0) {
-        std::uint64_t bits;
-        std::memcpy(&bits, &x, sizeof bits);
-        bits &= std::uint64_t(0x7FF) << 52;
-        double power;  // 2^floor(log2 |x|)
-        std::memcpy(&power, &bits, sizeof power);
-        q = std::max(q, power * unit);
-    }
-    return std::rint(x / q) * q;
-}
+}  // namespace bitwright
 
-inline const NumberFormat& NumberFormat::wider(const NumberFormat& other) const {
-    const NumberFormat* wide = max > other.max || (max == other.max && quantum <= other.quantum) ? this : &other;
-    if (n_e > 0 && other.n_e > 0 && (n_f > 0) != (other.n_f > 0)) wide = n_f > 0 ? this : &other;
-    return n_s || other.n_s ? *wide->with_sign : *wide;
-}
-
-inline std::string NumberFormat::text() const {
-    std::string text = kind() + "<" + std::to_string(width());
-    if (n_e > 0 && n_f > 0 && n_e != default_exponent_bits(width())) text += ",E=" + std::to_string(n_e);
-    if (bias != default_bias(n_e)) text += ",B=" + std::to_string(bias);
-    return text + ">";
-}
-
-inline const NumberFormat& NumberFormat::of(int n_s, int n_e, int n_f, int bias) {
-    static std::map<std::array<int, 4>, NumberFormat> made;
-    const int top = n_e == 0 ? 1 : n_e <= 10 ? (1 << n_e) - 1 : 9999;  // the largest value is significand * 2^(top - B)
-    if (n_f > 50 || std::abs(bias) > 9999 || top - bias > 1023 || 1 - n_f - bias < -1022) {
-        throw std::runtime_error("its values are not all normal doubles");
-    }
-    const auto [place, is_new] = made.try_emplace({n_s, n_e, n_f, bias});
-    NumberFormat& format = place->second;
-    if (is_new) {
-        const double unit = std::ldexp(1, -n_f), significand = n_e > 0 ? 2 - unit : n_f > 0 ? 1 - unit : 0.5;
-        const NumberFormat* const with_sign = n_s ? &format : &of(1, n_e, n_f, bias);
-        format = {n_s, n_e, n_f, bias, std::ldexp(unit, 1 - bias), unit, std::ldexp(significand, top - bias), with_sign};
-    }
-    return format;
-}
-
-namespace detail {
-
-inline std::string trimmed(const std::string& text) {
-    const char* const blanks = " \t\r\n\v\f";
-    const std::size_t first = text.find_first_not_of(blanks);
-    return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(blanks) + 1 - first);
-}
-
-// The parts of text between separators, trimmed.
-inline std::vector<std::string> split(const std::string& text, char separator) {
-    std::vector<std::string> parts;
-    std::size_t from = 0, to = 0;
-    for (; to != std::string::npos; from = to + 1) {
-        to = text.find(separator, from);
-        parts.push_back(trimmed(text.substr(from, to - from)));
-    }
-    return parts;
-}
-
-// KIND<field,...>, or KIND field ... of blanks between: {KIND, field, ...}; no fields where neither is complete.
-inline std::vector<std::string> format_fields(const std::string& text) {
-    const std::size_t open = text.find('<');
-    std::vector<std::string> fields{text.substr(0, open)};
-    if (open == std::string::npos) {
-        std::istringstream words(text);
-        fields.clear();
-        for (std::string word; words >> word;) fields.push_back(fields.size() == 2 ? "B=" + word : word);
-    } else if (text.back() == '>') {
-        for (std::string& field : split(text.substr(open + 1, text.size() - open - 2), ',')) fields.push_back(field);
-    }
-    return fields;
-}
-
-// Whether text is an integer of at most nine digits.
-inline bool read_integer(const std::string& text, int& value) {
-    const std::size_t sign = text.find_first_of("+-") == 0 ? 1 : 0;
-    const std::size_t digits = text.size() - sign;
-    if (digits < 1 || digits > 9 || text.find_first_not_of("0123456789", sign) != std::string::npos) return false;
-    value = std::stoi(text);
-    return true;
-}
-
-}  // namespace detail
-
-inline const NumberFormat& NumberFormat::parse(const std::string& text) {
-    static const std::map<std::string, std::string> names{
-        {"FLOAT32", "FLOAT 32"},        {"HALF", "FLOAT 16"},         {"BFLOAT16", "FLOAT<16,E=8>"},
-        {"FP8_E4M3", "FLOAT<8,E=4>"},   {"FP8_E5M2", "FLOAT<8,E=5>"}, {"MS_FP9", "FLOAT<9,E=5>"},
-        {"FIXED16", "FIXED 16"},        {"FIXED11", "FIXED 11"},      {"FIXED8", "FIXED 8"},
-        {"LOGQUANT4", "EXP 4"}};
-    const auto refused = [&](const std::string& why) { return std::runtime_error('"' + text + "\" " + why); };
-    const auto malformed = [&] {
-        return refused("is not a number format; write KIND width [bias], such as FIXED 8 -1 or EXP 4");
-    };
-
-    std::vector<std::string> fields = detail::format_fields(text);
-    if (fields.empty()) throw malformed();
-    for (char& letter : fields[0]) letter = static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
-    if (const auto name = names.find(fields[0]); fields.size() == 1 && name != names.end()) return parse(name->second);
-    const std::string kind = fields[0];
-    const int n_s = kind[0] == 'U' ? 0 : 1;
-    const std::string base = kind.substr(n_s ? 0 : 1);
-    if (kind == "AFFINE") throw refused("cannot be a Number's: AFFINE has no canonical form <n_s, n_e, n_f, B>");
-    if ((base != "FLOAT" && base != "FIXED" && base != "EXP" && base != "BIN") || kind == "UBIN") {
-        throw refused("has no number kind: the kinds are FLOAT, FIXED, EXP, BIN, UFLOAT, UFIXED, UEXP");
-    }
-
-    int width = 1, n_e = 0, bias = 0;
-    std::size_t next = 1;
-    if (fields.size() > 1 && detail::read_integer(fields[1], width)) {
-        ++next;
-    } else if (kind != "BIN") {
-        throw malformed();
-    }
-    if (width < 1 || width > 32) throw refused("has " + std::to_string(width) + " bits; a Number has 1 to 32");
-    if (kind == "BIN" && width != 1) throw refused("is wrong: BIN has 1 bit");
-    n_e = base == "FLOAT" ? default_exponent_bits(width) : base == "EXP" ? width - n_s : 0;
-    bool bias_given = false, n_e_given = base != "FLOAT";
-    for (; next < fields.size(); ++next) {
-        const std::string name = fields[next].substr(0, 2), value = fields[next].substr(std::min<std::size_t>(2, ...));
-    }
-}
+#endif

@@ -42,6 +42,15 @@ def freeze_input(graph: Graph, value: Value) -> None:
     value.type = type_of(value.tensor)
 
 
+def freeze_results(node: Node, tensors: Sequence[Tensor]) -> None:
+    """Make weights of what a node gives, and remove the node."""
+    _release(node.subgraphs())
+    _drop_operands(node)
+    node.graph.nodes.remove(node)
+    for result, tensor in zip(node.results, tensors, strict=True):
+        result.producer, result.tensor, result.type = None, tensor, type_of(tensor)
+
+
 def add_weight(graph: Graph, name: str, tensor: Tensor, type: Type | None = None) -> Value:
     """A new weight; its type is the tensor's own unless a format is given."""
     return _register(graph, Value(name, type or type_of(tensor), tensor=tensor))

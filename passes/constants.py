@@ -45,18 +45,9 @@ class FoldConstants(Pass):
         changed = False
         for node in list(graph.nodes):
             tensors = self.fold(node)
-            if tensors is None:
-                continue
-            names = [result.name for result in node.results]
-            weights = [
-                edit.add_weight(graph, edit.unique_name(graph, n), t) for n, t in zip(names, tensors, strict=True)
-            ]
-            for result, weight in zip(node.results, weights, strict=True):
-                edit.replace_uses(result, weight, graph)
-            edit.erase_node(node)
-            for name, weight in zip(names, weights, strict=True):
-                edit.rename(graph, weight, name)
-            changed = True
+            if tensors is not None:
+                edit.freeze_results(node, tensors)
+                changed = True
         if changed:
             lower(graph)
         return edit.erase_unread_weights(graph) or changed

@@ -25,7 +25,7 @@ class AnnotateFormats(Pass):
 
     Biases come from the largest magnitude: of the weights, and of activations on the calibration samples, or, without
     samples, from bounds for inputs in [-input_max, input_max]. `unsigned` takes the sign bit of tensors that are never
-    negative for one more bit of value.
+    negative for one more bit of value. With `keep`, tensors that have a format keep it.
 
     - input %x : f32[N,1,28,28]
     + input %x : FIXED<8,B=1>[N,1,28,28]
@@ -38,14 +38,19 @@ class AnnotateFormats(Pass):
     activations: str = "FIXED 8"
     per_channel: bool = False
     unsigned: bool = False
+    keep: bool = False
     input_max: Annotated[float, Span(1e-30, 1e30)] = 1.0
 
     def run(self, graph: Graph, context: Context) -> bool:
         weights, activations = parse(self.weights), parse(self.activations)
-        ranges = self.ranges(graph, context)
-        for value in weight_values(graph):
+        weight_list, activation_list = (
+            [value for value in values if not (self.keep and value.tensor_type.number)]
+            for values in (weight_values(graph), activation_values(graph))
+        )
+        ranges = self.ranges(graph, context) if activation_list else {}
+        for value in weight_list:
             edit.set_type(value, value.tensor_type.with_format(_for_weight(weights, value, self.per_channel)))
-        for value in activation_values(graph):
+        for value in activation_list:
             chosen = _for_range(activations, ranges[value.name], self.unsigned)
             edit.set_type(value, value.tensor_type.with_format(chosen))
         spread(graph)

@@ -17,10 +17,11 @@ import numpy as np
 
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
-from bitwright.ir.formats import Format, binary, float_format, integer_format
+from bitwright.ir.formats import Affine, Canonical, Format, binary, float_format, integer_format
 from bitwright.ir.formats.named import exp
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.onnx.lower import lower
+from bitwright.ir.ops import real
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
@@ -206,11 +207,36 @@ def _dequantize(graph: Graph, node: Node) -> bool:
     format = _linear_format(node, kind, scale, zero, narrow=False)
     if format is None:
         return False
-    x = quantize.operand(0)
+    x, format = _narrowed(graph, quantize, format)
     _replace(graph, node, x, Quantizer(format))
     if not source.uses and not graph.is_output(source):
+        clip = quantize.operand(0).producer
         edit.erase_node(quantize)
+        if clip is not None and clip.op == "clip" and not clip.result.uses and not graph.is_output(clip.result):
+            edit.erase_node(clip)
     return True
+
+
+def _narrowed(graph: Graph, quantize: Node, format: Format) -> tuple[Value, Format]:
+    """What is quantised, and how: a clip before it to fewer codes of a zero point 0 makes the format narrower."""
+    x = quantize.operand(0)
+    clip = x.producer
+    if clip is None or clip.op != "clip" or only_reader(graph, x) is not quantize or format.axis is not None:
+        return x, format
+    if isinstance(format, Affine) and not format.zeros.any():
+        scale = float(format.scales)
+    elif isinstance(format, Canonical) and not format.n_s:
+        scale = float(np.asarray(format.step))
+    else:
+        return x, format
+    low, high = real(clip, "min") / scale, real(clip, "max") / scale
+    bits = int(high).bit_length() if np.isfinite(high) else 0
+    if not bits or high != (1 << bits) - 1 or low not in (0.0, -high):
+        return x, format
+    signed = low < 0
+    width = bits + signed
+    steps = np.array([scale], np.float32)
+    return clip.operand(0), integer_format(width, steps, np.zeros(1, np.float32), signed, signed, None)
 
 
 def _constant_data(graph: Graph, node: Node, source: Value, scale: Array, zero: Array | None) -> bool:

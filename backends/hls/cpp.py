@@ -41,8 +41,9 @@ class Names:
         return self.given[name]
 
     def struct(self, name: str) -> str:
-        """The name of its struct: `conv1_pool` is Conv1Pool."""
-        return "".join(word[:1].upper() + word[1:] for word in self.of(name).split("_"))
+        """The name of its struct: `conv1_pool` is Conv1Pool; `Input3`, which would be its own struct, Input3Stage."""
+        made = "".join(word[:1].upper() + word[1:] for word in self.of(name).split("_"))
+        return made if made != self.of(name) else self.of(name + " Stage").replace("_", "")
 
 
 class Printer:

@@ -26,6 +26,7 @@ from bitwright.ir.formats.base import check_finite
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
 from bitwright.ir.text import to_text
+from bitwright.ir.types import Type
 from bitwright.passes import STRUCTURE, Context, Pass, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
@@ -179,11 +180,21 @@ def _annotated(
         reached = f"{found.found.value:.4f} on the {found.found.samples} training samples it was chosen on"
         context.notes.append(f"FIXED {found.width}: {reached}")
         return found.graph
-    passes = format_passes(formats or DEFAULT_FORMATS)
+    if formats is None:
+        return run_passes(graph, _default_passes(graph, context), context)
+    passes = format_passes(formats)
     if isinstance(passes[0], AssignFormats):
         passes = format_passes(DEFAULT_FORMATS) + passes
         context.notes.append(f"tensors that {formats} does not name are {DEFAULT_FORMATS}")
     return run_passes(graph, passes, context)
+
+
+def _default_passes(graph: Graph, context: Context) -> list[Pass]:
+    """A network that comes quantised keeps its formats; every other tensor gets the default."""
+    if any(isinstance(value.type, Type) and value.type.number for value in graph.values.values()):
+        context.notes.append(f"the network's own formats are kept; tensors without are {DEFAULT_FORMATS}")
+    default = AnnotateFormats(weights=DEFAULT_FORMATS, activations=DEFAULT_FORMATS, keep=True)
+    return [default, DeriveAccumulators()]
 
 
 def _check_ops(graph: Graph) -> None:

@@ -90,6 +90,9 @@ def test_qdq_comes_back_computing_the_same(name: str, tmp_path: Path) -> None:
     save(with_quantizers(graph, "qdq"), tmp_path / "q.onnx")
     back = run_passes(load(tmp_path / "q.onnx"), "recognise-quantizers,remove-identities")
     assert not [node.op for node in back.nodes if "Linear" in node.op]
+    if name != "AFFINE":
+        assert back.values["conv"].tensor_type.number == graph.values["conv"].tensor_type.number
+        assert not [node.op for node in back.nodes if node.op == "clip"]
     np.testing.assert_array_equal(evaluate(back, {"x": inputs()})["fc"], evaluate(graph, {"x": inputs()})["fc"])
 
 

@@ -6,7 +6,8 @@
     graph @g { ... }                     written by `pytest --update-golden`
 
 Both graphs are also evaluated on the same random inputs, and must agree to the relative error that a line
-`// within: 0.05` allows (default 1e-5; `order` compares only which scores are higher, `anything` nothing). `// samples: 8` calibrates.
+`// within: 0.05` allows (default 1e-5; `order` compares only which scores are higher, `anything` nothing).
+`// samples: 8` calibrates.
 """
 
 from __future__ import annotations

@@ -55,16 +55,32 @@ RESULTS = {
 """The layers of hls4ml whose results have the format of a value of bitwright's graph, where relu and pool are fused."""
 
 
+@dataclass(frozen=True)
+class Round:
+    """CPU seconds of g++, those of all images, their scores, and how it was done where there is a choice."""
+
+    build: float
+    run: float
+    scores: Array
+    how: str = ""
+
+
 @dataclass
 class Contender:
-    """One way from the network to scores; `round` gives g++'s CPU seconds, those of all images, and the scores."""
+    """One way from the network to scores."""
 
     name: str
-    round: Callable[[], tuple[float, float, Array]]
-    builds: list[float] = field(default_factory=list)
-    runs: list[float] = field(default_factory=list)
-    scores: Array | None = None
+    measure: Callable[[], Round]
+    rounds: list[Round] = field(default_factory=list)
     error: str = ""
+
+    @property
+    def builds(self) -> list[float]:
+        return [found.build for found in self.rounds]
+
+    @property
+    def runs(self) -> list[float]:
+        return [found.run for found in self.rounds]
 
 
 def cpu_seconds(who: int) -> float:
@@ -76,7 +92,7 @@ def cpu_seconds(who: int) -> float:
 # ---- bitwright
 
 
-def bitwright_round(folder: Path, graph: Graph, x: Array, ap_types: bool) -> tuple[float, float, Array]:
+def bitwright_round(folder: Path, graph: Graph, x: Array, ap_types: bool) -> Round:
     """Build an output folder's C++ anew and run it."""
     from bitwright.backends.hls.compare import input_format
     from bitwright.backends.hls.csim import Accelerator
@@ -90,7 +106,7 @@ def bitwright_round(folder: Path, graph: Graph, x: Array, ap_types: bool) -> tup
     accelerator.run(accelerator.input.to_stream(x[:1], format))
     start = cpu_seconds(resource.RUSAGE_SELF)
     scores = accelerator.output.from_stream(accelerator.run(accelerator.input.to_stream(x, format)))
-    return build, cpu_seconds(resource.RUSAGE_SELF) - start, scores
+    return Round(build, cpu_seconds(resource.RUSAGE_SELF) - start, scores)
 
 
 def has_ap_headers() -> bool:
@@ -128,11 +144,11 @@ def checked(command: Sequence[str]) -> None:
         raise RuntimeError(lines[-1].strip())
 
 
-def hls4ml_round(python: Path, job: Path) -> tuple[float, float, Array]:
+def hls4ml_round(python: Path, job: Path) -> Round:
     """One build and run in hls4ml's environment, of the folder that `write_job` made."""
     checked([str(python), str(Path(__file__).resolve()), "--job", str(job)])
     times = json.loads((job / "times.json").read_text())
-    return times["build"], times["run"], np.load(job / "scores.npy")
+    return Round(times["build"], times["run"], np.load(job / "scores.npy"), times["how"])
 
 
 def write_job(job: Path, x: Array, formats: dict[str, str]) -> Path:
@@ -150,7 +166,7 @@ def write_job(job: Path, x: Array, formats: dict[str, str]) -> Path:
 
 def formats_of(graph: Graph) -> dict[str, str]:
     """The formats of a compiled graph by `<layer> <role>` of hls4ml."""
-    found = {}
+    found: dict[str, str] = {}
     for value, layers in RESULTS.items():
         found |= {f"{layer} result": as_fixed(graph, value) for layer in layers}
         if value != "image":
@@ -173,18 +189,18 @@ def as_fixed(graph: Graph, name: str) -> str:
 
 def hls4ml_main(job: Path) -> None:
     """Convert, build and run the network of a job's folder; leaves times.json and scores.npy there."""
-    x = np.load(job / "images.npy")
+    x, how = np.load(job / "images.npy"), "io_stream"
     try:
-        model, build = hls4ml_build(job, "io_stream")
-    except Exception as error:
-        print(f"io_stream: {error}")
-        model, build = hls4ml_build(job, "io_parallel")
+        model, build = hls4ml_build(job, how)
+    except Exception:  # whatever another project's tool can say
+        how = "io_parallel"
+        model, build = hls4ml_build(job, how)
     model.predict(x[:1])
     start = cpu_seconds(resource.RUSAGE_SELF)
     scores = model.predict(x)
     run = cpu_seconds(resource.RUSAGE_SELF) - start
     np.save(job / "scores.npy", scores.reshape(len(x), -1))
-    (job / "times.json").write_text(json.dumps({"build": build, "run": run}))
+    (job / "times.json").write_text(json.dumps({"build": build, "run": run, "how": how}))
 
 
 def hls4ml_build(job: Path, io_type: str) -> tuple[Any, float]:
@@ -239,19 +255,16 @@ def lenet5(weights: Path) -> Any:
 
 
 def measure(entries: Sequence[Contender], rounds: int, say: Callable[[str], None]) -> None:
-    """Run every contender once a round, in turn; one that fails is out, with its error."""
+    """Measure every contender once a round, in turn; one that fails is out, with its error."""
     for number in range(rounds):
         for entry in entries:
             if entry.error:
                 continue
             say(f"round {number + 1} of {rounds}: {entry.name}")
             try:
-                build, run, entry.scores = entry.round()
+                entry.rounds.append(entry.measure())
             except Exception as error:  # whatever another project's tool can say
-                entry.error = f"{type(error).__name__}: {error}".splitlines()[0]
-                continue
-            entry.builds.append(build)
-            entry.runs.append(run)
+                entry.error = (str(error) or type(error).__name__).splitlines()[0]
 
 
 def table_of(entries: Sequence[Contender], expected: Array, plain: Array, labels: Array) -> Table:
@@ -264,21 +277,24 @@ def table_of(entries: Sequence[Contender], expected: Array, plain: Array, labels
         table.add_column(name, justify="right")
     first = entries[0]
     for entry in entries:
-        if entry.error or entry.scores is None:
-            table.add_row(entry.name, entry.error, style="red")
+        if entry.error:
+            table.add_row(f"{entry.name}: {entry.error}", style="red")
             continue
-        milliseconds = 1000 * median(entry.runs) / len(labels)
-        costs = [f"{median(entry.builds):.2f}", f"{ratio(entry.builds, first.builds):.1f}"]
-        costs += [f"{milliseconds:.3f}", f"{ratio(entry.runs, first.runs):.1f}"]
-        classes = entry.scores.argmax(1)
+        last = entry.rounds[-1]
+        costs = [f"{median(entry.builds):.2f}", ratio(entry.builds, first.builds)]
+        costs += [f"{1000 * median(entry.runs) / len(labels):.3f}", ratio(entry.runs, first.runs)]
+        classes = last.scores.argmax(1)
         shares = [np.mean(classes == other) for other in (labels, plain.argmax(1), expected.argmax(1))]
-        table.add_row(entry.name, *costs, *(f"{share:.2%}" for share in shares))
+        name = f"{entry.name}, {last.how}" if last.how else entry.name
+        table.add_row(name, *costs, *(f"{share:.2%}" for share in shares))
     return table
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the rounds' own ratios."""
-    return median(n / d for n, d in zip(numerators, denominators, strict=True))
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
+    """The median of the rounds' own ratios; a dash where one side has failed."""
+    if len(numerators) != len(denominators):
+        return "-"
+    return f"{median(n / d for n, d in zip(numerators, denominators, strict=True)):.1f}"
 
 
 def verdict(default: Contender, images: int) -> str:
@@ -292,8 +308,7 @@ def verdict(default: Contender, images: int) -> str:
 
 def equality(entry: Contender, expected: Array) -> str:
     """Whether one of bitwright's builds gives the simulation's bits."""
-    assert entry.scores is not None
-    differ = int((entry.scores != expected).any(1).sum())
+    differ = int((entry.rounds[-1].scores != expected).any(1).sum())
     return f"{entry.name}: {len(expected) - differ:,} of {len(expected):,} images equal the simulation bit for bit"
 
 
@@ -325,10 +340,11 @@ def compare(work: Path, given: argparse.Namespace) -> None:
     if len(own) == 1:
         console.print("--ap-types left out: the package hls4ml is not installed here")
     for entry in own:
-        console.print(entry.error or equality(entry, expected), soft_wrap=True)
+        if not entry.error:
+            console.print(equality(entry, expected), soft_wrap=True)
     if not own[0].error:
         console.print(verdict(own[0], len(test.x)), soft_wrap=True)
-    console.print(f"load {os.getloadavg()[0]:.1f} at the end, median of {given.rounds} rounds")
+    console.print(f"load {os.getloadavg()[0]:.1f} at the end; rounds: {given.rounds}")
 
 
 def hls4ml_contenders(work: Path, graph: Graph, x: Array, venv: Path) -> list[Contender]:
@@ -336,9 +352,12 @@ def hls4ml_contenders(work: Path, graph: Graph, x: Array, venv: Path) -> list[Co
     try:
         python = environment(venv)
     except (OSError, RuntimeError) as error:
-        failed = Contender("hls4ml", lambda: (0.0, 0.0, np.zeros(0)))
-        failed.error = f"no environment: {error}"
-        return [failed]
+        message = f"no environment: {error}"
+
+        def fail() -> Round:
+            raise RuntimeError(message)
+
+        return [Contender("hls4ml", fail)]
     default = write_job(work / "hls4ml-default", x, {})
     same = write_job(work / "hls4ml-same", x, formats_of(graph))
     return [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitwright.backends.hls.csim import Accelerator, Ints, Layer
+from bitwright.backends.hls.stages import pool_name
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
@@ -15,8 +16,6 @@ from bitwright.ir.graph import Graph, Value
 from bitwright.ir.ops import integers
 from bitwright.ir.tensor import Array
 from bitwright.ir.types import Type
-
-POOLED = ".pool"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def with_separate_pools(graph: Graph) -> Graph:
         attributes = {"kernel": pool, "strides": integers(node, "pool_strides") or pool}
         index = next(i for i, other in enumerate(made.nodes) if other is node)
         after = made.nodes[index + 1] if index + 1 < len(made.nodes) else None
-        pooled = edit.add_node(made, "maxpool2d", [], {node.name + POOLED: type}, attributes, before=after)
+        pooled = edit.add_node(made, "maxpool2d", [], {pool_name(graph, node): type}, attributes, before=after)
         edit.replace_uses(node.result, pooled.result, made)
         edit.set_operands(pooled, [node.result])
         for name in ("pool", "pool_strides"):

@@ -17,13 +17,20 @@ _KEYWORDS = """
     default delete do double else enum explicit export extern false float for friend goto if inline int long main
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed
     sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual
-    void volatile wchar_t while xor bitwright hls nn std
+    void volatile wchar_t while xor and_eq char16_t char32_t const_cast dynamic_cast not_eq or_eq reinterpret_cast
+    static_assert static_cast thread_local xor_eq bitwright csim errno formats hls nn run shapes std testbench
+"""
+_LIBRARY = """
+    Activation AdderTree Axis Beat Bin Const Counter Exp Fixed Fold Format In Inputs Int Out Outputs Pool Port Regroup
+    Rounding Scan UConst UFixed UInt Vec Weight Window
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
+LIBRARY = frozenset(_LIBRARY.split())  # types that generated code sees beside its own
+DERIVED = ("_t", "_weight_t", "_weights", "_bias", "_shift")  # emit.py names more things after a layer
 
 
 class Names:
-    """C++ identifiers for the names of a graph: each once, never a keyword."""
+    """C++ identifiers for the names of a graph: each once, never a keyword or a name of the header library."""
 
     def __init__(self) -> None:
         self.given: dict[str, str] = {}
@@ -32,18 +39,19 @@ class Names:
         """The identifier of a name: `conv1.pool` is conv1_pool."""
         if name not in self.given:
             base = re.sub(r"_+", "_", re.sub(r"\W", "_", name, flags=re.ASCII)).strip("_") or "value"
-            base = f"n{base}" if base[0].isdigit() else f"{base}_" if base in KEYWORDS else base
+            base = f"n{base}" if base[0].isdigit() else f"n_{base}" if base in KEYWORDS | LIBRARY else base
             candidate, number = base, 2
-            taken = {_flat(known) for known in self.given.values()}
-            while _flat(candidate) in taken:
+            taken = {claim for known in self.given.values() for claim in _claims(known)}
+            while _claims(candidate) & taken:
                 candidate, number = f"{base}_{number}", number + 1
             self.given[name] = candidate
         return self.given[name]
 
     def struct(self, name: str) -> str:
-        """The name of its struct: `conv1_pool` is Conv1Pool; `Input3`, which would be its own struct, Input3Stage."""
+        """The name of its struct: `conv1_pool` is Conv1Pool; `Input3` would be its own struct, and is Input3Stage."""
         made = "".join(word[:1].upper() + word[1:] for word in self.of(name).split("_"))
-        return made if made != self.of(name) else self.of(name + " Stage").replace("_", "")
+        clear = made != self.of(name) and made not in LIBRARY
+        return made if clear else self.of(name + " Stage").replace("_", "")
 
 
 class Printer:
@@ -130,6 +138,6 @@ def _indented(text: str) -> str:
     return "\n".join(" " + line for line in text.split("\n"))
 
 
-def _flat(identifier: str) -> str:
-    """Two identifiers are too alike if only case or underscores tell them apart: their structs would clash."""
-    return identifier.replace("_", "").lower()
+def _claims(identifier: str) -> set[str]:
+    """What no other identifier may be: one derived from it, or one that case and `_` alone, tell apart."""
+    return {identifier, identifier.replace("_", "").lower(), *(identifier + suffix for suffix in DERIVED)}

@@ -90,6 +90,8 @@ class Accelerator:
     def run(self, frames: Ints) -> Ints:
         """Integers [N, elements] in, integers [N, elements] out. Raises CompileError with what went wrong inside."""
         frames = np.ascontiguousarray(frames, np.int64)
+        if frames.ndim != 2 or frames.shape[1] != self.input.elements:
+            raise CompileError(f"{self.name} takes frames of {self.input.elements} integers, not {list(frames.shape)}")
         results = np.zeros((len(frames), self.output.elements), np.int64)
         pointer = ctypes.POINTER(ctypes.c_int64)
         inputs = (pointer * 1)(frames.ctypes.data_as(pointer))

@@ -78,8 +78,7 @@ def _folded(stages: Sequence[Stage], target: int, board: Board) -> list[Stage] |
             options = [
                 option
                 for option in _foldings(stage)
-                if _longest(option) <= target
-                and all(_longest(replace(s, lanes=option.pe)) <= target for s in following)
+                if _longest(option) <= target and all(_ends(after, option.pe, target) for after in following)
             ]
             if not options:
                 return None
@@ -89,6 +88,12 @@ def _folded(stages: Sequence[Stage], target: int, board: Board) -> list[Stage] |
         made.append(stage)
         lanes = stage.out_lanes
     return made
+
+
+def _ends(stage: Stage, lanes: int, target: int) -> bool:
+    """Whether a stage takes tokens of `lanes` elements and ends within `target` trips."""
+    takes = not isinstance(stage, PoolStage) or stage.scan.takes(lanes)
+    return takes and _longest(replace(stage, lanes=lanes)) <= target
 
 
 def _until_next_sum(stages: Sequence[Stage], index: int) -> list[Stage]:

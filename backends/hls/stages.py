@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.ir.accumulate import accumulator
+from bitwright.ir.edit import unique_name
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import integer, integers, real, string
-from bitwright.ir.text import node_text, value_text
-from bitwright.ir.types import Type
+from bitwright.ir.text import node_text
+from bitwright.ir.types import Type, quote
 
 Ints = NDArray[np.int64]
 
 WIDEST_FORMAT = 32
 WIDEST_ACCUMULATOR = 63
 MOST_LEVELS = 63
+LEAST_ROW = 4  # words of a line buffer's row: a write has landed before its place comes back (scan.hpp)
+POOLED = ".pool"
 CHANNELS_FIRST = (0, 3, 1, 2)
 SUPPORTED = "conv2d, dense, maxpool2d, relu and clip behind them, flatten and reshape before dense"
 
@@ -42,6 +45,12 @@ class Scan:
     kernel: tuple[int, int]
     strides: tuple[int, int]
     pads: tuple[int, int, int, int]
+
+    def takes(self, lanes: int) -> bool:
+        """Whether rows of tokens of `lanes` channels are long enough for the line buffer, if there is one."""
+        _, left, _, right = self.pads
+        words = (left + self.size[1] + right) * (self.channels // lanes)
+        return self.kernel[0] == 1 or words >= LEAST_ROW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +140,8 @@ def stages_of(graph: Graph) -> list[Stage]:
     port = _port(graph, value, is_input=True)
     layout = port.shape  # the frame that flows: [C,H,W], or [K]
     if nodes and nodes[0].op == "transpose":  # the frame comes channels last, as the stream wants it
-        value = nodes.pop(0).result
-        layout = _frame(value)
+        _keeps_format(nodes[0])
+        layout = _frame(nodes.pop(0).result)
         port = replace(port, order=(0, 1, 2))
     found: list[Stage] = [port]
     for node in nodes:
@@ -141,7 +150,17 @@ def stages_of(graph: Graph) -> list[Stage]:
     last = graph.outputs[0].value
     if len(found) == 1:
         raise CompileError(f"@{graph.name} computes nothing that hardware could do")
+    if len(layout) == 3 and len(_frame(last)) == 1 and layout[0] > 1 < layout[1] * layout[2]:
+        raise CompileError(
+            f"the output %{last.name} is a flattened image, which leaves the accelerator with its channels last",
+            help="end before the flatten, or with a dense behind it",
+        )
     return [*found, _port(graph, last, is_input=False)]
+
+
+def pool_name(graph: Graph, node: Node) -> str:
+    """What the pooling that is fused into a convolution of `graph` is called."""
+    return unique_name(graph, node.name + POOLED)
 
 
 def ports_of(stages: Sequence[Stage]) -> tuple[PortStage, PortStage]:
@@ -164,8 +183,12 @@ def why_not(node: Node) -> str | None:
             return "grouped convolutions have no engine yet"
         if integers(node, "dilations") != (1, 1):
             return "dilated convolutions have no engine yet"
-    if node.op == "maxpool2d" and (integers(node, "dilations") != (1, 1) or integer(node, "ceil")):
-        return "max pooling with dilations or rounding up has no engine yet"
+    if node.op == "maxpool2d":
+        if integers(node, "dilations") != (1, 1) or integer(node, "ceil"):
+            return "max pooling with dilations or rounding up has no engine yet"
+        kernel = integers(node, "kernel")
+        if any(pad >= kernel[i % 2] for i, pad in enumerate(integers(node, "pads"))):
+            return "its padding is as wide as its kernel"
     if node.op in ("conv2d", "dense"):
         if string(node, "act") not in ("none", "relu", "clip"):
             return f"the activation {string(node, 'act')} has no engine yet"
@@ -222,8 +245,9 @@ def _port(graph: Graph, value: Value, is_input: bool) -> PortStage:
     frame = _frame(value)
     format = _format(value, "input" if is_input else "output")
     outside = graph.input_name(value) if is_input else graph.outputs[0].name
-    line = "input " + value_text(value) if is_input else f"output %{value.name}"
-    name = value.name if is_input else outside if outside != value.name else outside + ".out"
+    renamed = "" if outside == value.name else f" as {quote(outside)}"
+    line = f"input %{value.name}{renamed} : {value.type}" if is_input else f"output %{value.name}{renamed}"
+    name = value.name if is_input else unique_name(graph, outside if renamed else outside + ".out")
     return PortStage(
         name=name,
         line=line,
@@ -281,8 +305,9 @@ def _sum(node: Node, layout: tuple[int, ...]) -> tuple[list[Stage], tuple[int, .
     strides = integers(node, "pool_strides") or pool
     pooled = _frame(node.result)
     walk = Scan(pooled[0], _pair(before_pool[1:]), _pair(pooled[1:]), _pair(pool), _pair(strides), (0, 0, 0, 0))
+    _takes_rows(node, walk)
     made = PoolStage(
-        name=node.name + ".pool",
+        name=pool_name(node.graph, node),
         line=f"the pooling of %{node.name}",
         format=out_format,
         elements=int(np.prod(pooled)),
@@ -308,9 +333,8 @@ def _geometry(node: Node, layout: tuple[int, ...], steps: Ints) -> tuple[Scan | 
     covers = kernel == size and not any(pads)
     if covers or (kernel == (1, 1) and strides == (1, 1) and not any(pads)):
         return None, out[1] * out[2], matrix
-    if pads[1] + size[1] + pads[3] < 4:
-        raise _refused(node, "its padded rows have fewer than 4 pixels, the least that a line buffer takes")
     walk = Scan(layout[0], size, _pair(out[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
+    _takes_rows(node, walk)
     return walk, out[1] * out[2], matrix
 
 
@@ -362,18 +386,33 @@ def _act(node: Node, format: Canonical) -> tuple[int | None, int | None]:
 
 def _pool(node: Node, layout: tuple[int, ...]) -> tuple[list[Stage], tuple[int, ...]]:
     frame, format = _frame(node.result), _format(node.result, "result")
-    if node.operand(0).tensor_type.number != format:
-        raise _refused(node, "a pooling keeps its input's format")
+    _keeps_format(node)
     pads = integers(node, "pads")
     kernel, strides = _pair(integers(node, "kernel")), _pair(integers(node, "strides"))
     walk = Scan(layout[0], _pair(layout[1:]), _pair(frame[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
     elements = int(np.prod(frame))
+    _takes_rows(node, walk)
     return [PoolStage(name=node.name, line=node_text(node), format=format, elements=elements, scan=walk)], frame
 
 
 def _flatten(node: Node, layout: tuple[int, ...]) -> tuple[list[Stage], tuple[int, ...]]:
     """No stage: the dense after it takes the stream as it comes."""
+    _keeps_format(node)
+    if np.prod(_frame(node.result)) != np.prod(layout):
+        raise _refused(node, "it does not give one row a sample")
     return [], layout
+
+
+def _keeps_format(node: Node) -> None:
+    """Raise CompileError if an op that only moves numbers is to round them."""
+    if node.operand(0).tensor_type.number != node.result.tensor_type.number:
+        raise _refused(node, f"{node.op} keeps its input's format, {node.operand(0).type}")
+
+
+def _takes_rows(node: Node, scan: Scan) -> None:
+    """Raise CompileError if even tokens of one number make rows that are too short."""
+    if not scan.takes(1):
+        raise _refused(node, f"its padded rows have fewer than {LEAST_ROW} numbers, the least that a line buffer takes")
 
 
 def _pair(items: tuple[int, ...]) -> tuple[int, int]:

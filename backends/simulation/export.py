@@ -70,18 +70,12 @@ class _Exporter:
         self.graph = graph
         self.parameters = parameters
         self.baked = baked
-        self.used = {name for inner in graph.walk() for name in inner.values}
-        self.emitter = Emitter(raised(graph, LEAST_OPSET), self.fresh)
+        names = {name for inner in graph.walk() for name in inner.values}
+        self.emitter = Emitter(raised(graph, LEAST_OPSET), names)
+        self.fresh = self.emitter.fresh
         self.inputs: list[ValueInfoProto] = []
         self.asked: dict[str, Array] = {}
         self.names: dict[int, str] = {}
-
-    def fresh(self, near: str) -> str:
-        name, number = near, 1
-        while name in self.used:
-            name, number = f"{near}.{number}", number + 1
-        self.used.add(name)
-        return name
 
     def export(self, given: Collection[str] | None, wanted: Collection[str] | None) -> Exported:
         graph = self.graph
@@ -91,7 +85,7 @@ class _Exporter:
             sources = [(graph.values[name], name) for name in given]
         if wanted is not None:
             targets = [(graph.values[name], name) for name in wanted]
-        self.used |= {name for _, name in (*sources, *targets)}
+        self.emitter.used |= {name for _, name in (*sources, *targets)}
         for value, name in sources:
             self.source(value, name, quantize=given is None)
         for node in _needed(graph, [value for value, _ in sources], [value for value, _ in targets]):

@@ -26,6 +26,7 @@ from bitwright.ir.formats.named import (
     float_format,
 )
 
+FLAGS = ("signed", "narrow")
 KINDS = ("FLOAT", "FIXED", "EXP", "BIN", "AFFINE", "UFLOAT", "UFIXED", "UEXP")
 Table = tuple[float, ...]
 
@@ -101,8 +102,9 @@ def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table])
     if not fields or not _WIDTH.fullmatch(fields[0]):
         raise _malformed(text)
     width = int(fields[0])
-    flags = {flag: flag in fields for flag in ("signed", "narrow") if kind == "AFFINE"}
-    fields = [field for field in fields if not flags.get(field)]
+    flags = {flag: flag in fields for flag in FLAGS if kind == "AFFINE"}
+    for flag in (name for name, given_it in flags.items() if given_it):
+        fields.remove(flag)
     given: dict[str, float | Table] = {}
     axes: set[int] = set()
     for field in fields[1:]:

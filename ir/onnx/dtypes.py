@@ -77,11 +77,10 @@ def write_type(type: ValueType) -> TypeProto | None:
     elif type.container == "map":
         assert isinstance(type.elements[0], Type)
         proto.map_type.key_type = element_of(type.elements[0])
-        if elements[1] is not None:
-            proto.map_type.value_type.CopyFrom(elements[1])
-    elif elements[0] is not None:
+        proto.map_type.value_type.CopyFrom(elements[1] or TypeProto())
+    else:
         holder = proto.sequence_type if type.container == "seq" else proto.optional_type
-        holder.elem_type.CopyFrom(elements[0])
+        holder.elem_type.CopyFrom(elements[0] or TypeProto())
     return proto
 
 

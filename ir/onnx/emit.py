@@ -19,11 +19,11 @@ from bitwright.ir.tensor import Array
 
 
 class Emitter:
-    """Collects the nodes and constants made for hardware nodes; `fresh` gives names that nothing else has."""
+    """Collects the nodes and constants made for hardware nodes; `used` are the names that are taken."""
 
-    def __init__(self, opset: int, fresh: Callable[[str], str]) -> None:
+    def __init__(self, opset: int, used: set[str]) -> None:
         self.opset = opset
-        self.fresh = fresh
+        self.used = used
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
 
@@ -38,10 +38,25 @@ class Emitter:
         self.nodes.append(made)
         return output
 
+    def fresh(self, near: str) -> str:
+        """`near`, or a name like it that nothing else has."""
+        name, number = near, 1
+        while name in self.used:
+            name, number = f"{near}.{number}", number + 1
+        self.used.add(name)
+        return name
+
     def constant(self, near: str, array: Array) -> str:
         name = self.fresh(near)
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def hardswish(self, x: str, output: str) -> str:
+        """x clip(x / 6 + 0.5, 0, 1), in two nodes where the operator set has no HardSwish."""
+        if self.opset >= 14:
+            return self.add("HardSwish", [x], output)
+        gate = self.add("HardSigmoid", [x], self.fresh(output + ".gate"), alpha=1 / 6, beta=0.5)
+        return self.add("Mul", [x, gate], output, 7)
 
     def clip(self, x: str, output: str, low: float, high: float) -> None:
         if self.opset < 11:
@@ -97,7 +112,7 @@ def _activation(emitter: Emitter, node: Node, act: str, x: str, output: str) -> 
     elif act == "clip":
         emitter.clip(x, output, real(node, "act_min"), real(node, "act_max"))
     elif act == "hardswish":
-        emitter.add("HardSwish", [x], output, 14)
+        emitter.hardswish(x, output)
     elif act == "hardsigmoid":
         emitter.add("HardSigmoid", [x], output, alpha=1 / 6, beta=0.5)
     else:
@@ -119,6 +134,10 @@ def _pool(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:
     if node.op == "avgpool2d" and integer(node, "count_pads"):
         extra["count_include_pad"] = 1
     emitter.add("MaxPool" if node.op == "maxpool2d" else "AveragePool", inputs, output, **_window(node), **extra)
+
+
+def _hardswish(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:
+    emitter.hardswish(inputs[0], output)
 
 
 def _clip(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:
@@ -176,7 +195,7 @@ EMIT: dict[str, Callable[[Emitter, Node, list[str], str], None]] = {
     "flatten": _same("Flatten", "axis"),
     "globalavgpool": _same("GlobalAveragePool"),
     "hardsigmoid": _same("HardSigmoid", "alpha", "beta"),
-    "hardswish": _same("HardSwish", since=14),
+    "hardswish": _hardswish,
     "maxpool2d": _pool,
     "mul": _same("Mul", since=7),
     "pad": _pad,

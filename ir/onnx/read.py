@@ -58,14 +58,18 @@ def _inferred(model: ModelProto) -> ModelProto:
     """The model with its functions inlined and the types of its values, as far as ONNX infers them."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    known = _with_known_ops(model)
     try:
-        typed = onnx.shape_inference.infer_shapes(_with_known_ops(model), data_prop=True)
+        typed = onnx.shape_inference.infer_shapes(known, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return model
+    if known is model:
+        return typed
     made = ModelProto()
     made.CopyFrom(model)
-    del made.graph.value_info[:]
-    made.graph.value_info.extend(typed.graph.value_info)
+    for ours, theirs in ((made.graph.value_info, typed.graph.value_info), (made.graph.output, typed.graph.output)):
+        del ours[:]
+        ours.extend(theirs)
     return made
 
 

@@ -110,7 +110,7 @@ class _Writer:
 
     def graph(self, graph: Graph) -> GraphProto:
         proto = GraphProto(name=graph.name)
-        emitter = Emitter(self.opset, self.fresh)
+        emitter = Emitter(self.opset, self.used)
         for value in graph.inputs:
             proto.input.append(self.info(value, self.names[id(value)]))
             if value.tensor is not None:
@@ -187,13 +187,6 @@ class _Writer:
         if type is not None:
             proto.type.CopyFrom(type)
         return proto
-
-    def fresh(self, near: str) -> str:
-        name, number = near, 1
-        while name in self.used:
-            name, number = f"{near}.{number}", number + 1
-        self.used.add(name)
-        return name
 
 
 def _names(graph: Graph) -> dict[int, str]:

@@ -130,9 +130,7 @@ def compile(
     say("passes")
     graph = run_passes(graph, PREPARE + (f",{passes}" if passes else ""), context)
     _check_ops(graph)
-    for value in graph.weights:
-        if value.tensor is not None and value.tensor.dtype.kind == "f":
-            check_finite(value.tensor.data, "%" + value.name)
+    check_weights(graph)
     say("formats")
     annotated = _annotated(graph, formats, tolerance, context, train)
     say("plan")
@@ -147,6 +145,13 @@ def compile(
     report = result.report() | {"data": data, "bitwright": __version__}
     write_package(folder, annotated, planned, graph.name, origin, _golden(annotated, planned, test), report, clock)
     return result
+
+
+def check_weights(graph: Graph) -> None:
+    """Raise CompileError, naming the tensor, if a weight is NaN or infinite."""
+    for value in graph.weights:
+        if value.tensor is not None and value.tensor.dtype.kind == "f":
+            check_finite(value.tensor.data, "%" + value.name)
 
 
 def calibration(graph: Graph, data: Dataset | None) -> Context:

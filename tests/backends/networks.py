@@ -189,11 +189,8 @@ def folded(stages: Sequence[Stage], choose: Callable[[SumStage], tuple[int, int]
 
 def rows_are_long(stages: Sequence[Stage]) -> bool:
     """Whether every line buffer has words enough in a row."""
-    return all(
-        scan.kernel[0] == 1 or (scan.pads[1] + scan.size[1] + scan.pads[3]) * (scan.channels // stage.lanes) >= 4
-        for stage in stages
-        if isinstance(stage, SumStage | PoolStage) and (scan := stage.scan) is not None
-    )
+    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage)]
+    return all(scan is None or scan.takes(lanes) for scan, lanes in scans)
 
 
 def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:

@@ -207,6 +207,78 @@ def test_set_tensor_keeps_a_chosen_format(check: Check, net: Graph) -> None:
         edit.set_tensor(net.values["a"], Tensor(np.zeros(2)))
 
 
+def test_freeze_input(check: Check, net: Graph) -> None:
+    x = net.inputs[0]
+    with pytest.raises(AssertionError, match="%x has no value to freeze"):
+        edit.freeze_input(net, x)
+    value = edit.add_input(net, "scale", Type(fixed(8), (2,)), "scale:0", Tensor(np.ones(2, np.float32)))
+    edit.set_operand(producer(net, "b"), 1, value)
+    edit.freeze_input(net, value)
+    check(net)
+    assert net.inputs == [x]
+    assert net.external == {"x": "image"}
+    assert value in net.weights
+    assert "weight %scale = [1.0,1.0] : f32[2]" in to_text(net)
+    assert value.uses == [(producer(net, "b"), 1)]
+
+
+def test_freeze_results(check: Check, branches: Graph) -> None:
+    node = producer(branches, "y")
+    edit.freeze_results(node, [Tensor(np.array([1, 2]))])
+    check(branches)
+    assert [value.uses for value in (branches.values[name] for name in "awkc")] == [[], [], [], []]
+    assert "weight %y = [1,2] : i64[2]" in to_text(branches)
+    a = producer(branches, "a")
+    other = edit.add_node(branches, "relu", [a.result], {"o": VECTOR})
+    edit.freeze_results(a, [Tensor(np.zeros(2, np.float32))])
+    check(branches)
+    assert branches.nodes == [other]
+    assert branches.values["x"].uses == []
+
+
+def test_give_weight(check: Check, net: Graph) -> None:
+    a, b = producer(net, "a"), producer(net, "b")
+    edit.give_weight(a, 1, Tensor(np.zeros(3, np.float32)), "other")  # only this node reads %w
+    check(net)
+    assert lines(net, NET)[1] == "+ weight %w = [0.0,0.0,0.0] : f32[3]"
+    edit.set_operand(b, 1, net.values["w"])
+    edit.give_weight(a, 1, Tensor(np.ones(1, np.float32)), "w")  # now another one reads it too
+    check(net)
+    assert [v and v.name for v in a.operands] == ["x", "w.1"]
+    edit.give_weight(b, 2, Tensor(np.ones(2, np.float32)), "bias")  # an operand more
+    check(net)
+    assert [v and v.name for v in b.operands] == ["a", "w", "bias"]
+    edit.give_weight(b, 0, Tensor(np.ones(4, np.float32)), "a")  # a result is nobody's weight
+    check(net)
+    assert [v and v.name for v in b.operands] == ["a.1", "w", "bias"]
+    edit.add_output(net, net.values["w"])
+    edit.give_weight(b, 1, Tensor(np.ones(5, np.float32)), "w")  # an output shows the old data
+    check(net)
+    assert net.values["w"].tensor_type.shape == (3,)
+    assert [v and v.name for v in b.operands] == ["a.1", "w.2", "bias"]
+
+
+def test_give_weight_keeps_a_chosen_format(check: Check, net: Graph) -> None:
+    a, w = producer(net, "a"), net.values["w"]
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    edit.set_tensor(w, Tensor(matrix))
+    for axis, turned, wanted in (
+        (0, False, 0),
+        (0, True, 1),
+        (1, True, 0),
+        (-1, True, 0),
+        (-2, True, 1),
+        (None, True, None),
+    ):
+        bias = 1 if axis is None else tuple(range(w.tensor_type.shape[axis]))  # type: ignore[index,misc]
+        edit.set_type(w, w.tensor_type.with_format(fixed(8).at(bias, axis)))
+        data = w.tensor.data  # type: ignore[union-attr]
+        edit.give_weight(a, 1, Tensor(data.T if turned else data), "w", turned=turned)
+        check(net)
+        assert w.tensor_type.number == fixed(8).at(bias, wanted)
+        assert w.tensor_type.shape == (data.T if turned else data).shape
+
+
 def test_set_operands(check: Check, net: Graph) -> None:
     a, b, x, w, v = (net.values[name] for name in "abxwv")
     node = producer(net, "b")

@@ -258,7 +258,8 @@ def test_float32_stays_where_the_values_fit_in_it() -> None:
         wanted = [float(rounded(f, float(value))) for value in x]  # type: ignore[arg-type]
         assert f.quantize(x).tolist() == wanted
     for x in (np.array([1, -7], np.int64), np.array([True]), np.array([0.3], np.float16)):
-        assert fixed(8, -3).quantize(x).dtype == np.float64
+        for f in (fixed(8, -3), exp(4), binary(), Affine(8, 0.1)):
+            assert f.quantize(x).dtype == np.float64
 
 
 def test_quantising_is_silent_about_what_saturates() -> None:
@@ -612,6 +613,17 @@ def test_affine_spanning_is_the_papers_quantisation() -> None:
             assert np.abs(f.quantize(w) - w).max() <= scale.max() / 2 + 1e-12
 
 
+def test_a_narrow_range_leaves_out_one_end() -> None:
+    x = np.array([-1000.0, -128.0, -127.0, 0.0, 127.0, 254.0, 255.0, 1000.0])
+    for signed, low, high in ((True, -127, 127), (False, 0, 254)):
+        f = Affine(8, 1.0, 0, signed, narrow=True)
+        assert (f.low, f.high) == (low, high)
+        assert np.array_equal(f.quantize(x), np.clip(x, low, high))
+        assert np.array_equal(f.decode(f.encode(x)), np.clip(x, low, high))
+    assert parse("AFFINE<8,scale=1,signed,narrow>") == Affine(8, 1.0, 0, True, narrow=True)
+    assert str(Affine(8, 1.0, 0, narrow=True)) == "AFFINE<8,scale=1,narrow>"
+
+
 def test_affine_spanning_one_number() -> None:
     f = Affine.spanning(4, 3.0, 3.0)
     assert f.quantize(np.array([3.0, 3.0])).tolist() == [3.0, 3.0]
@@ -635,7 +647,8 @@ def formats(draw: st.DrawFn) -> Format:
     if draw(st.booleans()):
         scale = parameter(st.floats(1e-12, 1e12) | st.integers(1, 99) | st.floats(2.0**-1074, 1e308))
         zero = parameter(whole_numbers | st.floats(-1e20, 1e20)) if draw(st.booleans()) else draw(whole_numbers)
-        return Affine(draw(st.integers(1, 32)), scale, zero, draw(st.booleans()), axis)
+        n = draw(st.integers(2, 32))
+        return Affine(n, scale, zero, draw(st.booleans()), axis, draw(st.booleans()))
     n_s, n_e = draw(st.integers(0, 1)), draw(st.integers(0, 10))
     n_f = draw(st.integers(0 if n_s or n_e else 1, 52))
     least, most = ((1 << n_e) - 1 if n_e else 0) - 1023, 1023 - n_f
@@ -732,7 +745,8 @@ KINDS = "the kinds are FLOAT, FIXED, EXP, BIN, AFFINE, UFLOAT, UFIXED, UEXP"
                 "EXP<8,E=3>",
                 "FIXED " + "9" * 5000,
                 "AFFINE<8,scale>",
-                "AFFINE<8,scale=0.1,signed,signed>",
+                "AFFINE<8,scale=0.1,narrowly>",
+                "FIXED<8,narrow>",
             )
         ),
         ("FIXED<8,B=#t@0>", '"FIXED<8,B=#t@0>": there is no table #t', None),

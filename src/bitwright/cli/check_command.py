@@ -24,7 +24,7 @@ def command(model: Path, target: str | None, as_json: bool) -> int:
     """Say of every op of MODEL whether it can be built, and whether it fits. Exit code 0: yes, 1: no."""
     from bitwright.backends.hls.board import load_board
     from bitwright.backends.hls.stages import SUPPORTED, stages_of, why_not
-    from bitwright.compiler import PREPARE
+    from bitwright.compiler import PREPARE, check_weights
     from bitwright.ir.errors import CompileError
     from bitwright.ir.files import load
     from bitwright.passes import run_passes
@@ -35,6 +35,7 @@ def command(model: Path, target: str | None, as_json: bool) -> int:
     problems = sum(row["why"] is not None for row in rows)
     possible, verdict = not problems, ""
     if possible:
+        check_weights(graph)
         formatted = run_passes(graph, "annotate-formats,derive-accumulators")
         try:
             stages = stages_of(formatted)

@@ -120,7 +120,7 @@ def _one_array(path: Path, name: str) -> Array:
     if not path.is_file():
         raise CompileError(f"{path}: there is no such file")
     try:
-        with np.load(path) as archive:
+        with path.open("rb") as file, np.load(file) as archive:
             names = list(archive.files)
             if name not in names and len(names) != 1:
                 raise CompileError(f'{path} has arrays {", ".join(names)}, none is named "{name}"')

@@ -663,6 +663,9 @@ def test_a_graph_of_another_suffix_or_in_no_folder(place: Path, refused: Refused
     assert first == "error: x.txt: a graph is saved as .onnx or .ir"
     first = refused("opt", "tiny.onnx", "--passes", "remove-dead", "-o", "nowhere/x.onnx").first
     assert first == "error: nowhere/x.onnx cannot be written: No such file or directory"
+    for output in (["-o", "x.ir"], []):
+        refusal = refused("opt", "tiny.onnx", "--passes", "remove-dead", "--as", "qdq", *output)
+        assert refusal.lines == ["error: --as qdq writes an .onnx file", "  help: give one with -o"]
     (place / "folder.onnx").mkdir()
     first = refused("opt", "tiny.onnx", "--passes", "remove-dead", "-o", "folder.onnx").first
     assert first.startswith("error: folder.onnx cannot be written: ")

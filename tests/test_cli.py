@@ -507,6 +507,24 @@ def test_opt_measures_on_calibration_data(tiny: Network, run: Run) -> None:
     assert measured.out != bounded.out
 
 
+@pytest.mark.parametrize("style", ["qdq", "qonnx", "fake-quant"])
+def test_opt_writes_formats_as_quantisers(style: str, built: Path, tiny: Network, tmp_path: Path, run: Run) -> None:
+    target = tmp_path / "quantised.onnx"
+    assert run("opt", built, "--passes", "remove-dead", "--as", style, "-o", target) == Result(0, "", "")
+    ops = {node.op_type for node in onnx.load(target).graph.node}
+    assert ops & {"qdq": {"QuantizeLinear"}, "qonnx": {"Quant"}, "fake-quant": {"Round", "Floor"}}[style]
+    expected = bitwright.simulate(bitwright.load(built / "model.ir"), tiny.x)["scores"]
+    if style != "qonnx":  # whose op no onnxruntime knows
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(["scores"], {"image": tiny.x})[0], expected)
+    if style != "fake-quant":
+        back = tmp_path / "back.ir"
+        assert run("opt", target, "--passes", "recognise-quantizers", "-o", back).code == 0
+        np.testing.assert_array_equal(bitwright.simulate(bitwright.load(back), tiny.x)["scores"], expected)
+
+
 # show and diff
 
 

@@ -38,17 +38,14 @@ class DoesNotFit(CompileError):
 def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION) -> Plan:
     """The fastest plan within `utilisation` of the board. Raises DoesNotFit if the smallest design is too big."""
     targets = sorted(_intervals(stages))
-    smallest = _folded(stages, targets[-1], board)
-    if smallest is None or not _fits(smallest, board, utilisation):
-        raise _too_big(stages if smallest is None else smallest, board, utilisation)
 
-    def feasible(target: int) -> bool:
-        made = _folded(stages, target, board)
-        return made is not None and _fits(made, board, utilisation)
+    def found(target: int) -> list[Stage] | None:
+        return _fitting(stages, target, board, utilisation)
 
-    first = bisect.bisect_left(range(len(targets)), True, key=lambda index: feasible(targets[index]))
-    chosen = _folded(stages, targets[first], board)
-    assert chosen is not None
+    first = bisect.bisect_left(targets, True, hi=len(targets) - 1, key=lambda target: found(target) is not None)
+    chosen = found(targets[first])
+    if chosen is None:
+        raise _too_big(_folded(stages, targets[-1], board) or stages, board, utilisation)
     return Plan(tuple(chosen), estimate(chosen, board), board, utilisation)
 
 
@@ -67,8 +64,29 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(d for d in range(1, number + 1) if number % d == 0)
 
 
-def _folded(stages: Sequence[Stage], target: int, board: Board) -> list[Stage] | None:
-    """Every stage with its cheapest folding whose loops take at most `target` trips, or None if one has none."""
+def _fitting(stages: Sequence[Stage], target: int, board: Board, utilisation: float) -> list[Stage] | None:
+    """The cheapest foldings of at most `target` trips, or those that save what these exceed, if they fit, or None."""
+    cheapest = _folded(stages, target, board)
+    if cheapest is None:
+        return None
+    exceeded = _exceeded(cheapest, board, utilisation)
+    if not exceeded:
+        return cheapest
+    savings = (_folded(stages, target, board, resource) for resource in exceeded)
+    return next((made for made in savings if made and _fits(made, board, utilisation)), None)
+
+
+def _folded(stages: Sequence[Stage], target: int, board: Board, scarce: str = "") -> list[Stage] | None:
+    """Every stage with its cheapest folding whose loops take at most `target` trips, or None if one has none.
+
+    scarce: the resource of which there is to be the least; else their shares of the board count alike.
+    """
+
+    def weight(option: SumStage) -> tuple[float, float, int, int]:
+        need = cost(option, board)
+        amount, have = shares(need, board).get(scarce, (0, 1))
+        return amount / max(have, 1), _weight(need, board), option.pe, option.simd
+
     made: list[Stage] = []
     lanes = 1
     for index, stage in enumerate(stages):
@@ -82,7 +100,7 @@ def _folded(stages: Sequence[Stage], target: int, board: Board) -> list[Stage] |
             ]
             if not options:
                 return None
-            stage = min(options, key=lambda option: (_weight(cost(option, board), board), option.pe, option.simd))
+            stage = min(options, key=weight)
         elif _longest(stage) > target:
             return None
         made.append(stage)
@@ -138,8 +156,13 @@ def _intervals(stages: Sequence[Stage]) -> set[int]:
 
 
 def _fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
-    total = estimate(stages, board).total
-    return all(need <= utilisation * have for need, have in shares(total, board).values())
+    return not _exceeded(stages, board, utilisation)
+
+
+def _exceeded(stages: Sequence[Stage], board: Board, utilisation: float) -> list[str]:
+    """The resources of which these stages need more than the share."""
+    needs = shares(estimate(stages, board).total, board)
+    return [name for name, (need, have) in needs.items() if need > utilisation * have]
 
 
 def _weight(need: Cost, board: Board) -> float:
@@ -150,10 +173,11 @@ def _weight(need: Cost, board: Board) -> float:
 def _too_big(stages: Sequence[Stage], board: Board, utilisation: float) -> DoesNotFit:
     """Says what exceeds what, which layer weighs most, and the nearest choices that fit."""
     found = estimate(stages, board)
+    needs = shares(found.total, board)
     rows = [
-        f"  {name:<7}{need:>12,.0f} needed{utilisation * have:>12,.0f} allowed{have:>12,} on the board"
-        for name, (need, have) in shares(found.total, board).items()
-        if need > utilisation * have
+        f"  {name:<7}{needs[name][0]:>12,.0f} needed{utilisation * needs[name][1]:>12,.0f} allowed"
+        f"{needs[name][1]:>12,} on the board"
+        for name in _exceeded(stages, board, utilisation)
     ]
     heaviest = max(found.stages, key=lambda entry: _weight(entry[1], board))[0]
     table = "\n".join(rows)

@@ -22,19 +22,20 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from bitwright.backends.simulation.parameters import Parameters, is_stepped, quantizer_kind
+from bitwright.backends.simulation.parameters import Numbers, Parameters, keeps_format, quantizer_kind
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.onnx.dtypes import write_type
 from bitwright.ir.onnx.emit import Emitter
 from bitwright.ir.onnx.opsets import raised
+from bitwright.ir.onnx.tensors import write_tensor
 from bitwright.ir.onnx.write import emit_node
 from bitwright.ir.ops import integers, string
-from bitwright.ir.tensor import Array
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
 
 LEAST_OPSET = 13
-MOVES = ("maxpool2d", "flatten", "reshape", "transpose", "quantize", "relu")
+MAGNITUDES = {"tiny": 2.0**-126, "huge": 2.0**127, "two": 2.0, "half": 0.5, "log": 1 / np.log(2)}
 
 
 @dataclass
@@ -85,14 +86,19 @@ class _Exporter:
             sources = [(graph.values[name], name) for name in given]
         if wanted is not None:
             targets = [(graph.values[name], name) for name in wanted]
-        self.emitter.used |= {name for _, name in (*sources, *targets)}
+        shown = {name for _, name in sources}
+        self.emitter.used |= shown | {name for _, name in targets}
         for value, name in sources:
-            self.source(value, name, quantize=given is None)
+            self.inputs.append(_info(name, value))
+            self.quantize(value, name, stepped=False)
         for node in _needed(graph, [value for value, _ in sources], [value for value, _ in targets]):
             self.node(node)
+        outputs = []
         for value, name in targets:
+            name = self.fresh(name) if name in shown else name
             self.emitter.add("Identity", [self.real(value)], name)
-        return self.model([_info(name, value) for value, name in targets])
+            outputs.append(_info(name, value))
+        return self.model(outputs)
 
     def model(self, outputs: list[ValueInfoProto]) -> Exported:
         constants, inputs = list(self.emitter.constants), list(self.inputs)
@@ -113,43 +119,42 @@ class _Exporter:
         self.asked.setdefault(name, array)
         return name
 
-    def source(self, value: Value, name: str, quantize: bool) -> None:
-        """A value that comes from outside as real numbers: brought to its format, or already in it."""
-        self.inputs.append(_info(name, value))
-        if quantize:
-            self.quantize(value, name, stepped=False)
-        else:
-            self.names[id(value)] = self.to_steps(value, name)
+    def carried(self, value: Value) -> str:
+        """The name of a value as it is carried: in steps, or real."""
+        if id(value) in self.parameters.weights and id(value) not in self.names:
+            assert value.tensor is not None
+            self.names[id(value)] = self.weight(value, value.tensor)
+        return self.names[id(value)]
 
-    def to_steps(self, value: Value, name: str) -> str:
-        if not is_stepped(value):
-            return name
-        inverse = self.ask(value.name + "/inverse", self.parameters.inverse_step(value))
-        return self.emitter.add("Mul", [name, inverse], self.fresh(value.name + "/steps"))
+    def weight(self, value: Value, tensor: Tensor) -> str:
+        """A weight's real numbers, or what else ops are given: shapes, indices, names."""
+        if value.tensor_type.dtype == np.float32:
+            return self.ask(value.name, self.parameters.weight(value))
+        self.emitter.constants.append(write_tensor(tensor, value.name))
+        return value.name
 
     def real(self, value: Value) -> str:
         """The name of a value's real numbers."""
-        if value.tensor is not None and id(value) not in self.names:
-            self.names[id(value)] = self.ask(value.name, self.parameters.weight(value))
-        if not is_stepped(value) or value.tensor is not None:
-            return self.names[id(value)]
+        name = self.carried(value)
+        if not self.parameters.is_stepped(value):
+            return name
         step = self.ask(value.name + "/step", self.parameters.step(value))
-        return self.emitter.add("Mul", [self.names[id(value)], step], self.fresh(value.name + "/real"))
+        return self.emitter.add("Mul", [name, step], self.fresh(value.name + "/real"))
 
     def node(self, node: Node) -> None:
-        if node.op in ("conv2d", "dense") and node.operand(1).tensor is not None:
+        constants = self.parameters.weights
+        if node.op in ("conv2d", "dense") and all(v is None or id(v) in constants for v in node.operands[1:]):
             self.sum(node)
-        elif node.op in MOVES and node.operand(0).tensor_type.number == node.result.tensor_type.number:
-            name = self.names[id(node.operand(0))]
-            self.names[id(node.result)] = self.plain(node, [name])
+        elif keeps_format(node):
+            self.plain(node, [self.carried(node.operand(0))])
         else:
-            operands = ["" if value is None else self.real(value) for value in node.operands]
-            made = self.plain(node, operands)
-            if len(node.results) == 1 and isinstance(node.results[0].type, Type):
-                self.quantize(node.result, made, stepped=False)
+            self.plain(node, ["" if value is None else self.real(value) for value in node.operands])
+            for result in node.results:
+                if isinstance(result.type, Type):
+                    self.quantize(result, self.names[id(result)], stepped=False)
 
-    def plain(self, node: Node, operands: list[str]) -> str:
-        """The node as it is, on the named operands; the name of its (first) result."""
+    def plain(self, node: Node, operands: list[str]) -> None:
+        """The node as it is, on the named operands."""
         names = []
         for result in node.results:
             names.append(self.fresh(result.name + "/raw"))
@@ -157,14 +162,13 @@ class _Exporter:
         inner = {id(v): v.name for graph in node.subgraphs() for sub in graph.walk() for v in sub.values.values()}
         captured = {id(v): self.real(v) for v in _captured(node)}
         emit_node(node, operands, names, self.emitter, inner | captured)
-        return names[0]
 
     def sum(self, node: Node) -> None:
         """conv2d or dense: the weights carry the steps of input and result."""
         result, act, pool = node.result, string(node, "act"), integers(node, "pool")
         linear = act in ("none", "relu", "clip")
         weight, bias = self.parameters.sum_parameters(node, scaled=linear)
-        names = [self.names[id(node.operand(0))], self.ask(node.name + "/weight", weight)]
+        names = [self.carried(node.operand(0)), self.ask(node.name + "/weight", weight)]
         if bias is not None:
             names.append(self.ask(node.name + "/bias", bias))
         made = self.fresh(result.name + "/sum")
@@ -180,19 +184,22 @@ class _Exporter:
 
     def activation(self, node: Node, x: str) -> str:
         name = self.fresh(node.name + "/act")
-        if string(node, "act") == "clip":
-            low, high = self.parameters.act_bounds(node)
-            bounds = [self.ask(f"{node.name}/act_{k}", v) for k, v in (("low", low), ("high", high))]
-            x = self.emitter.add("Max", [x, bounds[0]], self.fresh(name + "/max"))
-            return self.emitter.add("Min", [x, bounds[1]], name)
-        op = {"relu": "Relu", "hardswish": "HardSwish", "hardsigmoid": "HardSigmoid"}[string(node, "act")]
-        extra = {"alpha": 1 / 6, "beta": 0.5} if op == "HardSigmoid" else {}
-        return self.emitter.add(op, [x], name, 14 if op == "HardSwish" else 1, **extra)
+        act = string(node, "act")
+        if act == "clip":
+            return self.between(x, name, node.name + "/act", self.parameters.act_bounds(node))
+        if act == "hardswish":
+            return self.emitter.hardswish(x, name)
+        return self.emitter.add("Relu", [x], name) if act == "relu" else self.emitter.hardsigmoid(x, name)
+
+    def between(self, x: str, name: str, asked: str, bounds: tuple[Numbers, Numbers]) -> str:
+        """x between two bounds, which may be one a channel (Clip takes only one)."""
+        low, high = (self.ask(asked + key, bound) for key, bound in zip(("/low", "/high"), bounds, strict=True))
+        return self.emitter.add("Min", [self.emitter.add("Max", [x, low], self.fresh(name + "/max")), high], name)
 
     def quantize(self, value: Value, x: str, stepped: bool, node: Node | None = None) -> None:
         """Bring `x` (in steps of the value's format if `stepped`, else real) to the format of `value`."""
         kind = quantizer_kind(value)
-        if is_stepped(value) and not stepped:
+        if self.parameters.is_stepped(value) and not stepped:
             inverse = self.ask(value.name + "/inverse", self.parameters.inverse_step(value))
             x = self.emitter.add("Mul", [x, inverse], self.fresh(value.name + "/scaled"))
         self.names[id(value)] = QUANTIZERS[kind](self, value, x, node)
@@ -203,10 +210,9 @@ def _none(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
 
 
 def _fixed(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
-    low, high = made.parameters.bounds(value, node)
+    bounds = made.parameters.bounds(value, node)
     rounded = made.emitter.add("Round", [x], made.fresh(value.name + "/rounded"), 11)
-    bounds = [made.ask(value.name + "/low", low), made.ask(value.name + "/high", high)]
-    return made.emitter.add("Clip", [rounded, *bounds], made.fresh(value.name + "/fixed"))
+    return made.between(rounded, made.fresh(value.name + "/fixed"), value.name, bounds)
 
 
 def _binary(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
@@ -222,10 +228,10 @@ def _floating(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
     numbers = made.parameters.floating(value)
     asked = {key: made.ask(f"{name}/{key}", number) for key, number in numbers.items()}
     constant = {
-        key: made.emitter.constant(f"{name}/{key}_", np.array(number, np.float32))
-        for key, number in (("tiny", 1e-37), ("two", 2.0), ("half", 0.5), ("log", 1 / np.log(2)))
+        key: made.emitter.constant(f"{name}/{key}_", np.array(number, np.float32)) for key, number in MAGNITUDES.items()
     }
-    size = add("Max", [add("Abs", [x], fresh(name + "/abs")), constant["tiny"]], fresh(name + "/size"))
+    size = add("Max", [add("Abs", [x], fresh(name + "/abs")), constant["tiny"]], fresh(name + "/least"))
+    size = add("Min", [size, constant["huge"]], fresh(name + "/size"))
     log = add("Mul", [add("Log", [size], fresh(name + "/ln")), constant["log"]], fresh(name + "/log2"))
     power = add("Pow", [constant["two"], add("Floor", [log], fresh(name + "/floor"))], fresh(name + "/pow"))
     # the logarithm may be off by one at powers of two: mend it exactly

@@ -5,6 +5,7 @@ All are float32 arrays made from the formats of one graph; export.py says where 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,17 +17,11 @@ from bitwright.ir.formats import Affine, Canonical
 from bitwright.ir.formats.base import check_finite
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import real, string
-from bitwright.ir.tensor import Array
+from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
 
 Numbers = NDArray[np.float32]
-EXACT_BELOW = 2**24
-
-
-def is_stepped(value: Value) -> bool:
-    """Whether a value is carried in steps of its format rather than as real numbers."""
-    number = value.type.number if isinstance(value.type, Type) else None
-    return isinstance(number, Canonical) and number.is_integer and number.axis is None and value.tensor is None
+MOVES = ("maxpool2d", "flatten", "reshape", "transpose", "quantize", "relu")
 
 
 def quantizer_kind(value: Value) -> str:
@@ -43,6 +38,11 @@ def quantizer_kind(value: Value) -> str:
     return "floating" if number.n_e else "fixed" if number.n_f else "binary"
 
 
+def keeps_format(node: Node) -> bool:
+    """Whether a node only moves numbers, so that it does the same to steps as to real numbers."""
+    return node.op in MOVES and node.operand(0).tensor_type.number == node.result.tensor_type.number
+
+
 def structure(graph: Graph) -> tuple[str, ...]:
     """What of an assignment decides the model's nodes: two graphs of equal structure share sessions."""
     kinds = [_kind(value) for value in graph.inputs]
@@ -50,17 +50,9 @@ def structure(graph: Graph) -> tuple[str, ...]:
         kinds += [_kind(result) for result in node.results]
         if node.op in ("conv2d", "dense"):
             kinds.append("/".join((string(node, "act"), str(node.attributes.get("pool", "")))))
+        elif keeps_format(node):
+            kinds.append("kept")
     return tuple(kinds)
-
-
-def exactness(graph: Graph) -> dict[str, bool]:
-    """For every conv2d and dense by name: whether its sums are exact in float32, all below 2^24 steps."""
-    found = {}
-    for node in graph.nodes:
-        if node.op in ("conv2d", "dense"):
-            sums = accumulator(node)
-            found[node.name] = sums is not None and sums.bound < EXACT_BELOW
-    return found
 
 
 @dataclass
@@ -68,12 +60,21 @@ class Parameters:
     """The numbers of one graph's formats, computed when they are asked for; weights are quantised once."""
 
     graph: Graph
-    quantized: dict[tuple[str, str], Array] = field(default_factory=dict)
+    quantized: dict[tuple[Tensor, Type], Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.weights = {id(value) for value in self.graph.weights}
+
+    def is_stepped(self, value: Value) -> bool:
+        """Whether a value is carried in steps of its format rather than as real numbers."""
+        number = value.type.number if isinstance(value.type, Type) else None
+        integer = isinstance(number, Canonical) and number.is_integer and number.axis is None
+        return integer and id(value) not in self.weights
 
     def weight(self, value: Value) -> Numbers:
         """A weight's quantised real numbers."""
         assert value.tensor is not None
-        number, key = value.tensor_type.number, (value.name, str(value.type))
+        number, key = value.tensor_type.number, (value.tensor, value.tensor_type)
         if key not in self.quantized:
             data = value.tensor.data
             if data.dtype == np.float32:
@@ -85,8 +86,8 @@ class Parameters:
     def sum_parameters(self, node: Node, scaled: bool) -> tuple[Numbers, Numbers | None]:
         """Weights and bias of a conv2d or dense: from the input's steps, to the result's steps if `scaled`."""
         x, y = node.operand(0), node.result
-        after = _step(y) if scaled and is_stepped(y) else 1.0
-        weight = self.weight(node.operand(1)) * np.float32(_step(x) / after if is_stepped(x) else 1 / after)
+        after = _step(y) if scaled and self.is_stepped(y) else 1.0
+        weight = self.weight(node.operand(1)) * np.float32(_step(x) / after if self.is_stepped(x) else 1 / after)
         bias = node.optional(2)
         if bias is None or bias.tensor is None:
             return weight, None
@@ -104,20 +105,25 @@ class Parameters:
         if act == "relu":
             low = 0.0
         elif act == "clip" and node is not None:
-            least, most = (np.rint(bound) for bound in self.act_bounds(node))
-            return np.clip(least, low, high).astype(np.float32), np.clip(most, low, high).astype(np.float32)
+            least, most = (np.clip(np.rint(bound), low, high) for bound in self._act_bounds(node))
+            return least.astype(np.float32), most.astype(np.float32)
         return np.array(low, np.float32), np.array(high, np.float32)
 
     def act_bounds(self, node: Node) -> tuple[Numbers, Numbers]:
         """The bounds of a clip that stands before a rounding of its own, in steps of the result if it has any."""
-        low, high = (np.float64(real(node, name)) for name in ("act_min", "act_max"))
+        low, high = (bound.astype(np.float32) for bound in self._act_bounds(node))
+        return low, high
+
+    def _act_bounds(self, node: Node) -> Iterator[NDArray[np.float64]]:
+        """One a channel: on the accumulator's steps if it has any, in steps of the result."""
         exact = accumulator(node)
-        step = _step(node.result) if is_stepped(node.result) else 1.0
-        if exact is None:
-            return np.array(low / step, np.float32), np.array(high / step, np.float32)
-        shape = (-1, 1, 1) if node.op == "conv2d" else (-1,)
-        made = [np.ldexp(np.rint(np.ldexp(b, -exact.exponents)), exact.exponents) / step for b in (low, high)]
-        return made[0].astype(np.float32).reshape(shape), made[1].astype(np.float32).reshape(shape)
+        step = _step(node.result) if self.is_stepped(node.result) else 1.0
+        channels = (node.operand(1).tensor_type.static_shape or (1,))[0]
+        for name in ("act_min", "act_max"):
+            bound = np.full(channels, real(node, name))
+            if exact is not None:
+                bound = np.ldexp(np.rint(np.ldexp(bound, -exact.exponents)), exact.exponents)
+            yield (bound / step).reshape((-1, 1, 1) if node.op == "conv2d" else -1)
 
     def step(self, value: Value) -> Numbers:
         return np.array(_step(value), np.float32)

@@ -18,11 +18,12 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnxruntime
 
+from bitwright.backends.simulation.exactness import exactness
 from bitwright.backends.simulation.export import export
-from bitwright.backends.simulation.parameters import Parameters, exactness, structure
+from bitwright.backends.simulation.parameters import Parameters, structure
 from bitwright.ir.errors import CompileError
-from bitwright.ir.evaluate import bind, evaluate
-from bitwright.ir.graph import Graph
+from bitwright.ir.evaluate import bind, check_shape, evaluate
+from bitwright.ir.graph import Graph, Value
 from bitwright.ir.tensor import Array
 
 BATCH = 50
@@ -55,7 +56,7 @@ class Simulation:
 
     @property
     def exact(self) -> dict[str, bool]:
-        """For every layer: whether float32 computes it exactly, to the contract's last bit."""
+        """For every sum and every value with a format: whether float32 gives it exactly, to the contract's last bit."""
         if self._exact is None:
             self._exact = exactness(self.graph)
         return self._exact
@@ -73,16 +74,35 @@ class Simulation:
         if given is None:
             arrays = {self.graph.input_name(value): array for value, array in bind(self.graph, inputs)}
         else:
-            arrays = {name: inputs[name] for name in given}
+            arrays = {name: self._given(name, inputs) for name in given}
         arrays = {name: _as_input(array) for name, array in arrays.items()}
-        names = [output.name for output in self.graph.outputs] if wanted is None else list(wanted)
-        count = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
+        names = [output.name for output in self.graph.outputs]
+        if wanted is not None:
+            names = wanted = [self._value(name).name for name in dict.fromkeys(wanted)]
+        count = max((len(array) for array in arrays.values() if array.ndim), default=1)
+        size = self.batch if all(array.ndim and len(array) == count for array in arrays.values()) else count
         session, feeds = self._baked(given, wanted) if count >= self.bake_from else self._session(given, wanted)
         pieces: list[list[Array]] = []
-        for start in range(0, max(count, 1), self.batch):
-            part = {name: array[start : start + self.batch] for name, array in arrays.items()}
+        for start in range(0, max(count, 1), max(size, 1)):
+            part = {name: array[start : start + size] if array.ndim else array for name, array in arrays.items()}
             pieces.append(session.run(None, part | feeds))
-        return {name: np.concatenate([piece[i] for piece in pieces]) for i, name in enumerate(names)}
+        return {
+            name: np.concatenate([piece[i] for piece in pieces]) if len(pieces) > 1 else pieces[0][i]
+            for i, name in enumerate(names)
+        }
+
+    def _value(self, name: str) -> Value:
+        if name not in self.graph.values:
+            raise CompileError(f"@{self.graph.name} has no value %{name}")
+        return self.graph.values[name]
+
+    def _given(self, name: str, inputs: Mapping[str, Array]) -> Array:
+        value = self._value(name)
+        if name not in inputs:
+            raise CompileError(f"%{name} is given no numbers; given: {', '.join(inputs) or 'nothing'}")
+        array = np.asarray(inputs[name])
+        check_shape(value, name, array)
+        return array
 
     def run_exactly(self, inputs: Mapping[str, Array], wanted: Collection[str] = ()) -> dict[str, Array]:
         """As `run`, bit for bit the contract's: by onnxruntime where float32 is exact, else by ir.evaluate."""

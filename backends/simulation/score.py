@@ -32,12 +32,12 @@ class Score:
 def top(k: int, scores: Array, labels: Array) -> float:
     """The share of samples whose label is among the `k` highest scores; scores [N, classes], labels int [N].
 
-    Ties go to the lower class, as argmax takes them.
+    Ties go to the lower class, as argmax takes them; scores that are no numbers are wrong.
     """
     flat = scores.reshape(len(scores), -1)
     own = flat[np.arange(len(flat)), labels][:, None]
     before = (flat > own).sum(1) + ((flat == own) & (np.arange(flat.shape[1]) < labels[:, None])).sum(1)
-    return float((before < k).mean())
+    return float(((before < k) & ~np.isnan(flat).any(1)).mean())
 
 
 METRICS: dict[str, Metric] = {
@@ -79,6 +79,8 @@ def score(
         raise CompileError(f"there is no metric {metric!r}", help=f"the metrics are agreement, {', '.join(METRICS)}")
     if y is None:
         raise CompileError(f"{name} needs labels, and the data have none", help="--metric agreement needs none")
+    if not len(x) or len(x) != len(y):
+        raise CompileError(f"{len(x)} samples and {len(y)} labels make no score")
     simulation = Simulation(graph)
     scores = _first_output(simulation, x)
     classes = scores.reshape(len(scores), -1).shape[1]

@@ -55,8 +55,11 @@ class Emitter:
         """x clip(x / 6 + 0.5, 0, 1), in two nodes where the operator set has no HardSwish."""
         if self.opset >= 14:
             return self.add("HardSwish", [x], output)
-        gate = self.add("HardSigmoid", [x], self.fresh(output + ".gate"), alpha=1 / 6, beta=0.5)
-        return self.add("Mul", [x, gate], output, 7)
+        return self.add("Mul", [x, self.hardsigmoid(x, self.fresh(output + ".gate"))], output, 7)
+
+    def hardsigmoid(self, x: str, output: str) -> str:
+        """clip(x / 6 + 0.5, 0, 1)."""
+        return self.add("HardSigmoid", [x], output, alpha=1 / 6, beta=0.5)
 
     def clip(self, x: str, output: str, low: float, high: float) -> None:
         if self.opset < 11:
@@ -114,7 +117,7 @@ def _activation(emitter: Emitter, node: Node, act: str, x: str, output: str) -> 
     elif act == "hardswish":
         emitter.hardswish(x, output)
     elif act == "hardsigmoid":
-        emitter.add("HardSigmoid", [x], output, alpha=1 / 6, beta=0.5)
+        emitter.hardsigmoid(x, output)
     else:
         raise CompileError(f"%{node.name}: there is no activation {act!r}")
 

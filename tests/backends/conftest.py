@@ -1,0 +1,22 @@
+"""How the tests of the HLS backend find their small networks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def networks() -> ModuleType:
+    """networks.py beside this file."""
+    spec = importlib.util.spec_from_file_location("hls_networks", Path(__file__).with_name("networks.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

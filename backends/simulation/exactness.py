@@ -2,7 +2,7 @@
 
 Whole numbers are exact in float32 below 2^24. A sum's steps are those of its accumulator, those of add, mul and the
 averages the finest of their operands'. An average is rounded to float32 before it is rounded to its format: that makes
-no difference while the count times the sum, in steps fine enough to tell a tie of the result, stays below 2^24.
+no difference while its sum, in steps fine enough to tell a tie of the result, stays below 2^24.
 """
 
 from __future__ import annotations
@@ -65,4 +65,4 @@ def _computes_exactly(node: Node) -> bool:
     window = integers(node, "kernel") if node.op == "avgpool2d" else shape[2:] if shape is not None else ()
     result = exact_format(node.result)
     finer = step - int(result.step_exponents) + 1 if result is not None else 24
-    return bool(window) and total * math.prod(window) ** 2 << max(0, finer) < EXACT_BELOW
+    return bool(window) and total * math.prod(window) << max(0, finer) < EXACT_BELOW

@@ -102,6 +102,10 @@ class _Exporter:
 
     def model(self, outputs: list[ValueInfoProto]) -> Exported:
         constants, inputs = list(self.emitter.constants), list(self.inputs)
+        names: set[str] = set()
+        for node in self.emitter.nodes:  # onnxruntime takes a node's name once: an output may have that of its node
+            node.name = "" if node.name in names else node.name
+            names.add(node.name)
         for name, array in self.asked.items():
             if self.baked:
                 constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))

@@ -29,9 +29,9 @@ def weights() -> bytes:
     return b"".join(array.astype("<f4").tobytes() for array in arrays)
 
 
-def data(limit: int | None = None) -> bytes:
-    """Label and pixels of the first `limit` test images (all by default)."""
-    digits = datasets.load("mnist", "test", limit)
+def data() -> bytes:
+    """Label and pixels of the 10,000 test images."""
+    digits = datasets.load("mnist", "test")
     assert digits.y is not None
     pixels = np.rint(digits.x * 255).astype(np.uint8).reshape(len(digits.x), -1)
     return np.hstack([digits.y.astype(np.uint8)[:, None], pixels]).tobytes()

@@ -1,5 +1,5 @@
 // Number: a number whose format is read from a file when the program runs, after libnumber (its Table 2, section 4).
-// For programs of C++17 on a computer, not for synthesis.
+// For programs on a computer, C++17 without -ffast-math; not synthesised.
 //
 //     Number::parseConfig("config.txt");                          // conv1.weight FIXED 8 2
 //     Number filter[6][25], input[25];
@@ -7,34 +7,35 @@
 //     filter[0][0] = 0.37f;                                       // the nearest number of FIXED 8 with bias 2
 //     output += (filter[0][0] * input[0]).asFloat();
 //
-// Formats are libnumber's canonical <n_s, n_e, n_f, B>, with values and rounding those of bitwright.ir.formats to the
-// last bit (there, canonical.py states them): to nearest, ties to even, saturating, every code a finite number.
+// Formats are libnumber's canonical <n_s, n_e, n_f, B>. Their values and their rounding are those of bitwright.ir.formats
+// to the last bit (canonical.py there states them): to nearest, ties to even, saturating, every code a finite number.
 //
 // The rules of section 4, and how they are read where the paper leaves room:
 //
-// - Assignment. "From another Number both the value and the format attributes are copied", and a native type brings
-//   FLOAT 32; yet in Figure 6 float data are put into arrays that have formats, and must be rounded to them. So a
-//   Number with a name (or setFormat) has a format of its own, to which native values are converted on assignment;
-//   without one they become FLOAT 32, int and double as well. Assigning a Number copies value and format as the paper
-//   says, to a Number with a name too; the next native value brings the own format back. A copy-constructed Number has
-//   the own format of the one it copies. setName and setFormat convert the value that is there.
-// - a + b and a * b. Table 2 has them return Number&, Figure 6 uses the result without changing an operand: here the
-//   result is a new Number. Equal formats: the exact result is rounded once, to that format. Different formats: both
-//   operands become float, the result is computed in float and rounded to the format of wider range. A native operand
-//   is a FLOAT 32 number. a += b and a *= b mean a = a + b and a = a * b.
-// - Wider range. FLOAT goes before EXP, whatever the ranges. Otherwise the larger maximum decides, since the rule is
-//   there to "prevent value saturation", and of equal maxima the finer step. Unsigned formats are not the paper's: next
-//   to a signed operand, an unsigned format that wins gets a sign bit, or negative results would saturate at 0.
-// - A name that is not in the file means FLOAT 32. The dictionary is global; parseConfig replaces it, and Numbers that
-//   have a format keep it. parseConfig and setFormat must not run beside other threads that use Numbers.
+// - Assignment. Two sentences: from a Number "both the value and format attributes are copied over"; for a native value
+//   the "format attributes are set appropriately (e.g., (FLOAT, <1, 8, 23, 127>))". Read literally, the second would
+//   undo setArrayName in Figure 6, whose arrays get their formats first and their float data later. So a Number with a
+//   name has a format of its own, and a native value is converted to it on assignment; without a name it becomes
+//   FLOAT 32, an int or double as well. The first sentence holds as it stands, for a Number with a name too: the format
+//   is the copied one until the next native value brings the own format back. Copy construction copies the own format,
+//   too. setName converts the value that is there; setFormat does the same for a format that no file names.
+// - a + b and a * b. Table 2 has them return Number&, Figure 6 leaves the operands alone: the result is a new Number.
+//   Equal formats: the exact result is rounded once, to that format. Different formats: both operands become float, the
+//   result is computed in float and rounded to the format of wider range. A native operand is a FLOAT 32 Number.
+//   a += b and a *= b mean a = a + b and a = a * b.
+// - Wider range. FLOAT goes before EXP, whatever the ranges. Otherwise the larger maximum decides, since the rule is to
+//   "prevent value saturation", and of equal maxima the finer step. Unsigned formats are not the paper's: next to a
+//   signed operand an unsigned format that wins gets a sign bit, or negative results would saturate at 0.
+// - A name that is not in the file means FLOAT 32. The dictionary is global: parseConfig replaces it, or throws and leaves
+//   it; Numbers that have a format keep it. parseConfig and setFormat must not run while other threads use Numbers.
 // - asFloat and asInt give the nearest float and int, ties to even, saturated. NaN and infinity are no Numbers:
-//   assigning them throws std::domain_error. Results beyond a format saturate.
+//   assigning them throws std::domain_error. Results saturate.
 //
-// A line of the file is `name KIND width [bias]`; // and # begin comments. KIND is FLOAT, FIXED, EXP or BIN, with U in
-// front (not of BIN) if unsigned; `FLOAT<16,E=8,B=127>` names exponent bits and bias where they are not the default, and
-// HALF, BFLOAT16, FP8_E4M3 and the other names of bitwright.ir.formats stand for their formats. Formats have 1 to 32
-// bits, at most 10 of them exponent, and values that are normal doubles; AFFINE and lists a channel are no canonical
-// formats of one tensor and are refused.
+// A line of the file is `name KIND width [bias]`; // and # begin comments. KIND is FLOAT, FIXED, EXP or BIN, or UFLOAT,
+// UFIXED, UEXP without sign. `FLOAT<16,E=8,B=127>` gives exponent bits and bias where they are not the default; HALF,
+// BFLOAT16, FP8_E4M3 and the other names of bitwright.ir.formats stand for their formats. A format has 1 to 32 bits, at
+// most 10 of them exponent, and values that are normal doubles. AFFINE and lists a channel are refused: they are no
+// <n_s, n_e, n_f, B>.
 #ifndef BITWRIGHT_NUMBER_HPP
 #define BITWRIGHT_NUMBER_HPP
 
@@ -74,8 +75,8 @@ struct NumberFormat {
     std::string kind() const {
         return (n_s ? "" : "U") + std::string(n_e ? (n_f ? "FLOAT" : "EXP") : (n_f ? "FIXED" : "BIN"));
     }
-    std::string text() const;            // as in a graph: FIXED<15,B=-3>
-    double nearest(double x) const;      // of any x but NaN
+    std::string text() const;        // as in a graph: FIXED<15,B=-3>
+    double nearest(double x) const;  // of any x but NaN
     const NumberFormat& wider(const NumberFormat& other) const;
 
     // n_e of FLOAT(width), and B, where a text does not give them.
@@ -109,7 +110,7 @@ inline const NumberFormat& NumberFormat::wider(const NumberFormat& other) const 
 
 inline const NumberFormat& NumberFormat::of(int n_s, int n_e, int n_f, int bias) {
     static std::map<std::array<int, 4>, NumberFormat> made;
-    const int top = n_e == 0 ? 1 : n_e <= 10 ? (1 << n_e) - 1 : 9999;  // the largest value is significand * 2^(top - B)
+    const int top = n_e == 0 ? 1 : n_e <= 10 ? (1 << n_e) - 1 : 9999;  // the maximum is significand * 2^(top - B)
     if (n_f > 50 || std::abs(bias) > 9999 || top - bias > 1023 || 1 - n_f - bias < -1022) {
         throw std::runtime_error("its values are not all normal doubles");
     }
@@ -177,9 +178,10 @@ inline bool read_integer(const std::string& text, int& value) {
 
 inline const NumberFormat& NumberFormat::parse(const std::string& text) {
     static const std::map<std::string, std::string> names{
-        {"FLOAT32", "FLOAT 32"},      {"HALF", "FLOAT 16"},         {"BFLOAT16", "FLOAT<16,E=8>"}, {"MS_FP9", "FLOAT 9"},
-        {"FP8_E4M3", "FLOAT<8,E=4>"}, {"FP8_E5M2", "FLOAT<8,E=5>"}, {"FIXED16", "FIXED 16"},       {"FIXED11", "FIXED 11"},
-        {"FIXED8", "FIXED 8"},        {"LOGQUANT4", "EXP 4"}};
+        {"FLOAT32", "FLOAT 32"},      {"HALF", "FLOAT 16"},         {"BFLOAT16", "FLOAT<16,E=8>"},
+        {"FP8_E4M3", "FLOAT<8,E=4>"}, {"FP8_E5M2", "FLOAT<8,E=5>"}, {"MS_FP9", "FLOAT 9"},
+        {"FIXED16", "FIXED 16"},      {"FIXED11", "FIXED 11"},      {"FIXED8", "FIXED 8"},
+        {"LOGQUANT4", "EXP 4"}};
     const auto refused = [&](const std::string& why) { return std::runtime_error('"' + text + "\": " + why); };
     const std::runtime_error malformed = refused("write KIND width [bias], such as FIXED 8 -1 or EXP 4");
 
@@ -232,10 +234,6 @@ public:
     static void parseConfig(const std::string& file);
     void setName(const std::string& key) { setFormat(lookUp(key)); }
     void setFormat(const std::string& text) { setFormat(NumberFormat::parse(text)); }
-    void setFormat(const NumberFormat& format) {
-        own_ = format_ = &format;
-        value_ = format.nearest(value_);
-    }
 
     Number& operator=(const Number& other) {
         value_ = other.value_;
@@ -275,10 +273,17 @@ public:
     friend bool operator<=(const Number& a, const Number& b) { return a.value_ <= b.value_; }
     friend bool operator>=(const Number& a, const Number& b) { return a.value_ >= b.value_; }
 
+    friend void setArrayName(Number* numbers, std::size_t count, const std::string& key);
+
 private:
     using Dictionary = std::map<std::string, const NumberFormat*>;
 
     Number(double result, const NumberFormat& format) : value_(format.nearest(result)), format_(&format) {}
+
+    void setFormat(const NumberFormat& format) {
+        own_ = format_ = &format;
+        value_ = format.nearest(value_);
+    }
 
     static const NumberFormat* single() {
         static const NumberFormat* const format = &NumberFormat::of(1, 8, 23, 127);
@@ -293,8 +298,8 @@ private:
         return found != dictionary().end() ? *found->second : *single();
     }
 
-    // Exact results that do not fit in a double are rounded to odd, to the neighbour whose last bit is 1: rounding that
-    // to a format of at least two bits fewer gives the same as rounding the exact result.
+    // Exact results that no double holds are rounded to odd, to the neighbour whose last bit is 1: rounding that to a
+    // format of at least two bits fewer gives the same as rounding the exact result.
     static double sum(double a, double b) {
         const double near = a + b, part = near - a;
         return odd(near, (a - (near - part)) + (b - part));
@@ -338,8 +343,8 @@ inline void Number::parseConfig(const std::string& file) {
 }
 
 inline void setArrayName(Number* numbers, std::size_t count, const std::string& key) {
-    if (count > 0) numbers[0].setName(key);
-    for (std::size_t i = 1; i < count; ++i) numbers[i].setFormat(numbers[0].format());
+    const NumberFormat& format = Number::lookUp(key);
+    for (std::size_t i = 0; i < count; ++i) numbers[i].setFormat(format);
 }
 
 }  // namespace bitwright

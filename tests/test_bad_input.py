@@ -450,6 +450,15 @@ def test_formats_without_an_engine(format: str, refused: Refused) -> None:
     assert refusal.help == 'choose formats with --formats "FIXED 8"'
 
 
+@pytest.mark.parametrize("format", ["FLOAT 16", "AFFINE<8,scale=0.1,zero=3>", "UFIXED 8"])
+def test_weights_without_an_engine(format: str, place: Path, refused: Refused) -> None:
+    write(place / "formats.txt", f"conv1.weight {format}\n")
+    refusal = refused(*command("compile", "tiny.onnx"), "--formats", "formats.txt", lines=3)
+    assert refusal.first.startswith('error: %conv1 (Conv "conv1"): weights of ')
+    assert "have no engine yet; there are FIXED, BIN and EXP" in refusal.first
+    assert refusal.help == "`bitwright check` lists every op"
+
+
 def test_formats_and_a_tolerance(refused: Refused) -> None:
     refusal = refused(
         *command("compile", "tiny.onnx"), "--data", "good.npz", "--formats", "FIXED 8", "--tolerance", "1%"

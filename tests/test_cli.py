@@ -774,6 +774,18 @@ def test_help_is_there(arguments: Sequence[str], run: Run) -> None:
     assert result.out.startswith("Usage: bitwright ")
 
 
+def test_names_that_a_terminal_cannot_show_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "named.ir"
+    model.write_text(TINY.replace("fc2", "größe"), "utf-8")
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["check", str(model)])
+    assert ended.value.code == 0
+    terminal.seek(0)
+    assert "gr\\xf6\\xdfe  dense" in terminal.read()
+
+
 def test_the_way_in_ends_with_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(["--version"])

@@ -1,20 +1,21 @@
 """Chooses every layer's folding: the fastest design that a share of the board holds.
 
-pe rows of a layer's matrix and simd of its columns work in each cycle. For an interval T, every layer takes the
-cheapest (pe, simd) whose loops, and those of the stages that its tokens enter, end within T cycles; the smallest T
-whose design fits is found by bisection over all intervals that some folding has.
+pe rows of a layer's matrix and simd of its columns work in each cycle. For an interval T, the stages take those
+foldings that are cheapest together and whose loops all end within T cycles; a layer's tokens have pe elements, on which
+the next one's loops depend, so the cheapest chain is kept for every width of token. The smallest T whose design fits is
+found by bisection over all intervals that some folding has.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from bitwright.backends.hls.board import Board, boards
 from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, processes
-from bitwright.backends.hls.stages import PoolStage, PortStage, Stage, SumStage
+from bitwright.backends.hls.stages import PoolStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
 
 UTILISATION = 0.8
@@ -37,15 +38,16 @@ class DoesNotFit(CompileError):
 
 def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION) -> Plan:
     """The fastest plan within `utilisation` of the board. Raises DoesNotFit if the smallest design is too big."""
-    targets = sorted(_intervals(stages))
+    choices = _choices(stages, board)
+    targets = sorted({choice.trips for row in choices for choice in row})
 
     def found(target: int) -> list[Stage] | None:
-        return _fitting(stages, target, board, utilisation)
+        return _fitting(choices, target, board, utilisation)
 
     first = bisect.bisect_left(targets, True, hi=len(targets) - 1, key=lambda target: found(target) is not None)
     chosen = found(targets[first])
     if chosen is None:
-        raise _too_big(_folded(stages, targets[-1], board) or stages, board, utilisation)
+        raise _too_big(_cheapest(choices, targets[-1]) or stages, board, utilisation)
     return Plan(tuple(chosen), estimate(chosen, board), board, utilisation)
 
 
@@ -64,66 +66,63 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(d for d in range(1, number + 1) if number % d == 0)
 
 
-def _fitting(stages: Sequence[Stage], target: int, board: Board, utilisation: float) -> list[Stage] | None:
-    """The cheapest foldings of at most `target` trips, or those that save what these exceed, if they fit, or None."""
-    cheapest = _folded(stages, target, board)
+@dataclass(frozen=True)
+class _Choice:
+    """A stage in one folding: the trips of its longest loop, and its shares of the board's resources."""
+
+    stage: Stage
+    trips: int
+    shares: Mapping[str, float]
+
+
+def _choices(stages: Sequence[Stage], board: Board) -> list[list[_Choice]]:
+    """For every stage, each folding with each width of token that may enter it."""
+    found: list[list[_Choice]] = []
+    widths = {1}
+    for stage in stages:
+        scan = stage.scan if isinstance(stage, SumStage | PoolStage) else None
+        entering = [replace(stage, lanes=lanes) for lanes in sorted(widths) if scan is None or scan.takes(lanes)]
+        options = [option for one in entering for option in (_foldings(one) if isinstance(one, SumStage) else [one])]
+        found.append([_choice(option, board) for option in options])
+        widths = {option.out_lanes for option in options}
+    return found
+
+
+def _choice(stage: Stage, board: Board) -> _Choice:
+    parts = {name: need / max(have, 1) for name, (need, have) in shares(cost(stage, board), board).items()}
+    return _Choice(stage, max(process.trips for process in processes(stage)), parts)
+
+
+def _fitting(choices: list[list[_Choice]], target: int, board: Board, utilisation: float) -> list[Stage] | None:
+    """The cheapest stages of at most `target` trips, or those that save what these exceed, if they fit, or None."""
+    cheapest = _cheapest(choices, target)
     if cheapest is None:
         return None
     exceeded = _exceeded(cheapest, board, utilisation)
     if not exceeded:
         return cheapest
-    savings = (_folded(stages, target, board, resource) for resource in exceeded)
+    savings = (_cheapest(choices, target, resource) for resource in exceeded)
     return next((made for made in savings if made and _fits(made, board, utilisation)), None)
 
 
-def _folded(stages: Sequence[Stage], target: int, board: Board, scarce: str = "") -> list[Stage] | None:
-    """Every stage with its cheapest folding whose loops take at most `target` trips, or None if one has none.
+def _cheapest(choices: list[list[_Choice]], target: int, scarce: str = "") -> list[Stage] | None:
+    """The stages of at most `target` trips that need the smallest shares of the board, or None if there are none.
 
-    scarce: the resource of which there is to be the least; else their shares of the board count alike.
+    scarce: the resource of which they are to need the least; else all count alike.
     """
-
-    def weight(option: SumStage) -> tuple[float, float, int, int]:
-        need = cost(option, board)
-        amount, have = shares(need, board).get(scarce, (0, 1))
-        return amount / max(have, 1), _weight(need, board), option.pe, option.simd
-
-    made: list[Stage] = []
-    lanes = 1
-    for index, stage in enumerate(stages):
-        stage = replace(stage, lanes=lanes)
-        if isinstance(stage, SumStage):
-            following = _until_next_sum(stages, index)
-            options = [
-                option
-                for option in _foldings(stage)
-                if _longest(option) <= target and all(_ends(after, option.pe, target) for after in following)
-            ]
-            if not options:
-                return None
-            stage = min(options, key=weight)
-        elif _longest(stage) > target:
-            return None
-        made.append(stage)
-        lanes = stage.out_lanes
-    return made
-
-
-def _ends(stage: Stage, lanes: int, target: int) -> bool:
-    """Whether a stage takes tokens of `lanes` elements and ends within `target` trips."""
-    takes = not isinstance(stage, PoolStage) or stage.scan.takes(lanes)
-    return takes and _longest(replace(stage, lanes=lanes)) <= target
-
-
-def _until_next_sum(stages: Sequence[Stage], index: int) -> list[Stage]:
-    """The stages whose tokens have as many elements as this layer's rows in parallel, the next sum's scan included."""
-    found: list[Stage] = []
-    for stage in stages[index + 1 :]:
-        if isinstance(stage, SumStage):
-            if stage.scan is not None:
-                found.append(PoolStage(name="", line="", format=stage.in_format, elements=1, scan=stage.scan))
-            break
-        found.append(stage)
-    return found
+    best: dict[int, tuple[tuple[float, float], list[Stage]]] = {1: ((0.0, 0.0), [])}  # by elements of the last token
+    for row in choices:
+        reached: dict[int, tuple[tuple[float, float], list[Stage]]] = {}
+        for choice in row:
+            stage = choice.stage
+            if choice.trips > target or stage.lanes not in best:
+                continue
+            (first, second), made = best[stage.lanes]
+            weight = (first + choice.shares.get(scarce, 0.0), second + sum(choice.shares.values()))
+            if stage.out_lanes not in reached or weight < reached[stage.out_lanes][0]:
+                reached[stage.out_lanes] = (weight, [*made, stage])
+        best = reached
+    return min(best.values(), key=lambda entry: entry[0])[1] if best else None
 
 
 @cache
@@ -133,26 +132,6 @@ def _options(outputs: int, inputs: int) -> tuple[tuple[int, int], ...]:
 
 def _foldings(stage: SumStage) -> list[SumStage]:
     return [replace(stage, pe=pe, simd=simd) for pe, simd in _options(stage.outputs, stage.inputs)]
-
-
-def _longest(stage: Stage) -> int:
-    return max(process.trips for process in processes(stage))
-
-
-def _intervals(stages: Sequence[Stage]) -> set[int]:
-    """Every number of trips that some stage has in some folding."""
-    found = {1}
-    for stage in stages:
-        if isinstance(stage, SumStage):
-            found |= {process.trips for option in _foldings(stage) for process in processes(option)}
-        elif isinstance(stage, PoolStage):
-            found |= {_longest(replace(stage, lanes=d)) for d in divisors(stage.scan.channels)}
-        elif isinstance(stage, PortStage):
-            found.add(stage.elements)
-        if isinstance(stage, SumStage) and stage.scan is not None:
-            for lanes in divisors(stage.scan.channels):
-                found |= {processes(replace(o, lanes=lanes))[0].trips for o in _foldings(stage) if o.pe == 1}
-    return found
 
 
 def _fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:

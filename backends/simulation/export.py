@@ -133,9 +133,10 @@ class _Exporter:
     def weight(self, value: Value, tensor: Tensor) -> str:
         """A weight's real numbers, or what else ops are given: shapes, indices, names."""
         if value.tensor_type.dtype == np.float32:
-            return self.ask(value.name, self.parameters.weight(value))
-        self.emitter.constants.append(write_tensor(tensor, value.name))
-        return value.name
+            return self.ask(value.name + "/data", self.parameters.weight(value))
+        name = self.fresh(value.name + "/data")
+        self.emitter.constants.append(write_tensor(tensor, name))
+        return name
 
     def real(self, value: Value) -> str:
         """The name of a value's real numbers."""
@@ -322,8 +323,8 @@ def _info(name: str, value: Value) -> ValueInfoProto:
 
 
 def _open_batch(value: Value) -> Type:
-    """The type with its first dimension open, so that any number of samples runs at once."""
+    """The type with its first dimension open, so that any number of samples runs at once (not of every input, maybe)."""
     type = value.tensor_type
     if not type.shape or not isinstance(type.shape[0], int):
         return type
-    return type.with_shape(("N", *type.shape[1:]))
+    return type.with_shape((None, *type.shape[1:]))

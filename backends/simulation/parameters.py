@@ -40,7 +40,11 @@ def quantizer_kind(value: Value) -> str:
 
 def keeps_format(node: Node) -> bool:
     """Whether a node only moves numbers, so that it does the same to steps as to real numbers."""
-    return node.op in MOVES and node.operand(0).tensor_type.number == node.result.tensor_type.number
+    if node.op not in MOVES:
+        return False
+    number = node.result.tensor_type.number
+    lacks_zero = isinstance(number, Affine) or (number is not None and number.n_e == number.n_f == 0)
+    return number == node.operand(0).tensor_type.number and not (node.op == "relu" and lacks_zero)
 
 
 def structure(graph: Graph) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import bind, check_shape, evaluate
 from bitwright.ir.graph import Graph, Value
 from bitwright.ir.tensor import Array
+from bitwright.ir.types import Type
 
 BATCH = 50
 BAKE_FROM = 1000
@@ -72,10 +73,9 @@ class Simulation:
         inputs: the graph's by outside name, or the values `given`. Raises CompileError for a wrong shape or name.
         """
         if given is None:
-            arrays = {self.graph.input_name(value): array for value, array in bind(self.graph, inputs)}
+            arrays = {self.graph.input_name(value): _typed(value, array) for value, array in bind(self.graph, inputs)}
         else:
             arrays = {name: self._given(name, inputs) for name in given}
-        arrays = {name: _as_input(array) for name, array in arrays.items()}
         names = [output.name for output in self.graph.outputs]
         if wanted is not None:
             names = wanted = [self._value(name).name for name in dict.fromkeys(wanted)]
@@ -85,11 +85,20 @@ class Simulation:
         pieces: list[list[Array]] = []
         for start in range(0, max(count, 1), max(size, 1)):
             part = {name: array[start : start + size] if array.ndim else array for name, array in arrays.items()}
-            pieces.append(session.run(None, part | feeds))
+            pieces.append(self._piece(session, part | feeds))
         return {
             name: np.concatenate([piece[i] for piece in pieces]) if len(pieces) > 1 else pieces[0][i]
             for i, name in enumerate(names)
         }
+
+    def _piece(self, session: onnxruntime.InferenceSession, feeds: dict[str, Array]) -> list[Array]:
+        try:
+            return list(session.run(None, feeds))
+        except Exception as error:  # onnxruntime has no common class of its errors
+            raise CompileError(
+                f"onnxruntime does not run @{self.graph.name} on these inputs: {str(error).splitlines()[0]}",
+                help="a network that was exported for one sample takes more after the pass normalise",
+            ) from error
 
     def _value(self, name: str) -> Value:
         if name not in self.graph.values:
@@ -102,7 +111,7 @@ class Simulation:
             raise CompileError(f"%{name} is given no numbers; given: {', '.join(inputs) or 'nothing'}")
         array = np.asarray(inputs[name])
         check_shape(value, name, array)
-        return array
+        return _typed(value, array)
 
     def run_exactly(self, inputs: Mapping[str, Array], wanted: Collection[str] = ()) -> dict[str, Array]:
         """As `run`, bit for bit the contract's: by onnxruntime where float32 is exact, else by ir.evaluate."""
@@ -149,5 +158,7 @@ def _tuple(names: Collection[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def _as_input(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+def _typed(value: Value, array: Array) -> Array:
+    """Numbers as float32 where the network takes that."""
+    single = isinstance(value.type, Type) and value.type.dtype == np.float32
+    return array.astype(np.float32, copy=False) if single else array

@@ -1,5 +1,5 @@
-// The LeNet-5 of ../lenet5.onnx in plain C++: arrays, loops, float. lenet5_number.cpp is the same program with number
-// formats; README.md says how to build and run both.
+// LeNet-5, ../lenet5.onnx, in plain C++: arrays, loops, float. lenet5_number.cpp is the same with number formats.
+// README.md says how to build and run both.
 
 #include <algorithm>
 #include <cstdio>
@@ -9,16 +9,18 @@
 #include <stdexcept>
 #include <string>
 
-// Every layer's input, weights, biases and sums. A picture lies inside conv1's padding, two zeros on each side.
+// The input and the weights of every layer. A picture lies inside conv1's padding, two zeros on each side.
 static float conv1_input[1][32][32], conv1_weight[6][1][5][5];
-static float conv1_bias[6], conv1_output[6][28][28];
 static float conv3_input[6][14][14], conv3_weight[16][6][5][5];
-static float conv3_bias[16], conv3_output[16][10][10];
 static float conv5_input[16][5][5], conv5_weight[120][16][5][5];
-static float conv5_bias[120], conv5_output[120][1][1];
 static float fc6_input[120][1][1], fc6_weight[84][120][1][1];
-static float fc6_bias[84], fc6_output[84];
 static float fc7_input[84][1][1], fc7_weight[10][84][1][1];
+
+// Their biases and sums.
+static float conv1_bias[6], conv1_output[6][28][28];
+static float conv3_bias[16], conv3_output[16][10][10];
+static float conv5_bias[120], conv5_output[120][1][1];
+static float fc6_bias[84], fc6_output[84];
 static float fc7_bias[10], fc7_output[10];
 
 template <int in_c, int in_h, int in_w, int out_c, int size>

@@ -13,16 +13,18 @@
 
 using bitwright::Number;
 
-// Every layer's input, weights, biases and sums. A picture lies inside conv1's padding, two zeros on each side.
+// The input and the weights of every layer. A picture lies inside conv1's padding, two zeros on each side.
 static Number conv1_input[1][32][32], conv1_weight[6][1][5][5];
-static float conv1_bias[6], conv1_output[6][28][28];
 static Number conv3_input[6][14][14], conv3_weight[16][6][5][5];
-static float conv3_bias[16], conv3_output[16][10][10];
 static Number conv5_input[16][5][5], conv5_weight[120][16][5][5];
-static float conv5_bias[120], conv5_output[120][1][1];
 static Number fc6_input[120][1][1], fc6_weight[84][120][1][1];
-static float fc6_bias[84], fc6_output[84];
 static Number fc7_input[84][1][1], fc7_weight[10][84][1][1];
+
+// Their biases and sums.
+static float conv1_bias[6], conv1_output[6][28][28];
+static float conv3_bias[16], conv3_output[16][10][10];
+static float conv5_bias[120], conv5_output[120][1][1];
+static float fc6_bias[84], fc6_output[84];
 static float fc7_bias[10], fc7_output[10];
 
 template <int in_c, int in_h, int in_w, int out_c, int size>

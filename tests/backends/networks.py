@@ -221,43 +221,54 @@ def write(
 class Bundled(Accelerator):
     """One accelerator of a library that holds several."""
 
-    def __init__(self, folder: Path, library: ctypes.CDLL) -> None:
+    def __init__(self, folder: Path, library: Path) -> None:
         network = read_network(folder)
         self.name = str(network["name"])
         self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
-        self.library = _Renamed(library, f"bitwright_run_{self.name}")
-
-
-class _Renamed(ctypes.CDLL):
-    """A library whose `bitwright_run` is one of several."""
-
-    def __init__(self, library: ctypes.CDLL, run: str) -> None:
-        super().__init__(library._name)
-        self.bitwright_run = getattr(library, run)
-        restypes(self)
-
-
-def restypes(library: ctypes.CDLL) -> None:
-    library.bitwright_error.restype = ctypes.c_char_p
-    library.bitwright_trace_name.restype = ctypes.c_char_p
-    library.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
-    for name in ("size", "saturated"):
-        getattr(library, f"bitwright_trace_{name}").restype = ctypes.c_int64
+        self.library = ctypes.CDLL(str(library))
+        self.library.bitwright_run = getattr(self.library, f"bitwright_run_{self.name}")
+        self.library.bitwright_error.restype = ctypes.c_char_p
+        self.library.bitwright_trace_name.restype = ctypes.c_char_p
+        self.library.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
+        for name in ("size", "saturated"):
+            getattr(self.library, f"bitwright_trace_{name}").restype = ctypes.c_int64
 
 
 def bundled(folders: Sequence[Path], target: Path, *flags: str) -> list[Bundled]:
     """The traced accelerators of several folders whose layers have names of their own, compiled as one source."""
-    source = target.with_suffix(".cpp")
     lines = []
     for folder in folders:
-        name = read_network(folder)["name"]
-        lines += [f"#define bitwright_run bitwright_run_{name}", f'#include "{folder}/src/{name}.cpp"']
-        lines += [f'#include "{folder}/csim/csim.cpp"', "#undef bitwright_run"]
+        lines += [f"#define bitwright_run bitwright_run_{top(folder)}", *_including(folder, "csim/csim.cpp")]
+        lines += ["#undef bitwright_run"]
+    compile_cpp(lines, folders, target, "-shared", "-fPIC", "-DBITWRIGHT_TRACE", *flags)
+    return [Bundled(folder, target) for folder in folders]
+
+
+def testbenches(folders: Sequence[Path], target: Path, *flags: str) -> None:
+    """The test benches of several folders as one program, whose arguments are their golden files one after another."""
+    lines, calls = [], []
+    for index, folder in enumerate(folders):
+        lines += [f"#define main main_{top(folder)}", *_including(folder, "tb/testbench.cpp"), "#undef main"]
+        call = f"main_{top(folder)}(3, arguments + {2 * index})"
+        calls.append(f"failed += {call};")
+    lines += ["int main(int, char** arguments) {", "int failed = 0;", *calls, "return failed;", "}"]
+    compile_cpp(lines, folders, target, *flags)
+
+
+def top(folder: Path) -> str:
+    return str(read_network(folder)["name"])
+
+
+def _including(folder: Path, last: str) -> list[str]:
+    return [f'#include "{folder}/src/{top(folder)}.cpp"', f'#include "{folder}/{last}"']
+
+
+def compile_cpp(lines: Sequence[str], folders: Sequence[Path], target: Path, *flags: str) -> None:
+    """g++ on one source, with the headers of these folders; any warning is an error."""
+    source = target.with_suffix(".cpp")
     source.write_text("\n".join(lines) + "\n")
-    options = ["-std=c++17", "-shared", "-fPIC", "-DBITWRIGHT_TRACE", *flags]
     places = [f"-I{folders[0] / part}" for part in ("include", "csim")] + [f"-I{folder / 'src'}" for folder in folders]
-    command = ["g++", *options, *places, str(source), "-o", str(target)]
+    strict = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    command = ["g++", *strict, *flags, *places, str(source), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    library = ctypes.CDLL(str(target))
-    return [Bundled(folder, library) for folder in folders]

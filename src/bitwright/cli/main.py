@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import traceback
 from typing import Any
@@ -51,6 +52,8 @@ def application(verbose: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the process ends with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal shows every tensor's name
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -65,7 +65,7 @@ def command(
             click.echo(diff(step.before, step.after), nl=False, err=True)
         if dump_after is not None:
             dump_after.mkdir(parents=True, exist_ok=True)
-            (dump_after / f"{len(steps):02}-{step.ran.name}.ir").write_text(to_text(step.after))
+            (dump_after / f"{len(steps):02}-{step.ran.name}.ir").write_text(to_text(step.after), "utf-8")
 
     with progress(silent=print_diff) as say:
         say("running passes")

@@ -28,7 +28,7 @@ from bitwright.models.lenet5_cpp import export
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "models" / "lenet5_cpp"
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{ROOT / 'backends' / 'hls' / 'include'}")
-PICTURES, FEWER = 500, 200
+PICTURES, FEWER = 500, 200  # float is fast
 LAYERS = ("conv1", "conv3", "conv5", "fc6", "fc7")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
@@ -89,7 +89,14 @@ def config_of(weights: str, inputs: str | None) -> str:
 def test_the_port_to_number_takes_fewer_than_seventy_lines() -> None:
     before, after = ((SOURCES / name).read_text().splitlines() for name in ("lenet5.cpp", "lenet5_number.cpp"))
     changes = [line for line in difflib.ndiff(before, after) if line[0] in "+-"]
-    assert 0 < len(changes) < 70
+    assert len(changes) == 46  # README.md says so
+
+
+@pytest.mark.skipif(shutil.which("diff") is None, reason="needs diff: apt-get install diffutils")
+def test_all_that_diff_prints_is_fewer_than_seventy_lines() -> None:
+    done = subprocess.run(["diff", "lenet5.cpp", "lenet5_number.cpp"], cwd=SOURCES, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) < 70
 
 
 def test_float_has_the_accuracy_of_onnxruntime(folder: Path, digits: datasets.Dataset) -> None:
@@ -103,11 +110,11 @@ def test_float_has_the_accuracy_of_onnxruntime(folder: Path, digits: datasets.Da
 
 
 def test_number_without_formats_is_float(folder: Path) -> None:
-    expected = accuracy(run(folder, "lenet5", "weights.bin", "data.bin", str(PICTURES)))
+    expected = accuracy(run(folder, "lenet5", "weights.bin", "data.bin", str(FEWER)))
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    assert number_accuracy(folder, "// nothing\n") == expected
+    assert number_accuracy(folder, "// nothing\n", FEWER) == expected
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
-    assert used / PICTURES < 0.05
+    assert used / FEWER < 0.05
 
 
 # What differs from bitwright's simulation: there sums are exact, here they are float; and section 4 of libnumber

@@ -7,35 +7,38 @@
 //     filter[0][0] = 0.37f;                                       // the nearest number of FIXED 8 with bias 2
 //     output += (filter[0][0] * input[0]).asFloat();
 //
-// Formats are libnumber's canonical <n_s, n_e, n_f, B>. Their values and their rounding are those of bitwright.ir.formats
-// to the last bit (canonical.py there states them): to nearest, ties to even, saturating, every code a finite number.
+// Formats are libnumber's canonical <n_s, n_e, n_f, B>. Their values and their rounding are those of
+// bitwright.ir.formats to the last bit (canonical.py there states them): to nearest, ties to even, saturating, every
+// code a finite number.
 //
 // The rules of section 4, and how they are read where the paper leaves room:
 //
-// - Assignment. Two sentences: from a Number "both the value and format attributes are copied over"; for a native value
-//   the "format attributes are set appropriately (e.g., (FLOAT, <1, 8, 23, 127>))". Read literally, the second would
-//   undo setArrayName in Figure 6, whose arrays get their formats first and their float data later. So a Number with a
-//   name has a format of its own, and a native value is converted to it on assignment; without a name it becomes
-//   FLOAT 32, an int or double as well. The first sentence holds as it stands, for a Number with a name too: the format
-//   is the copied one until the next native value brings the own format back. Copy construction copies the own format,
-//   too. setName converts the value that is there; setFormat does the same for a format that no file names.
-// - a + b and a * b. Table 2 has them return Number&, Figure 6 leaves the operands alone: the result is a new Number.
-//   Equal formats: the exact result is rounded once, to that format. Different formats: both operands become float, the
-//   result is computed in float and rounded to the format of wider range. A native operand is a FLOAT 32 Number.
-//   a += b and a *= b mean a = a + b and a = a * b.
-// - Wider range. FLOAT goes before EXP, whatever the ranges. Otherwise the larger maximum decides, since the rule is to
-//   "prevent value saturation", and of equal maxima the finer step. Unsigned formats are not the paper's: next to a
-//   signed operand an unsigned format that wins gets a sign bit, or negative results would saturate at 0.
-// - A name that is not in the file means FLOAT 32. The dictionary is global: parseConfig replaces it, or throws and leaves
-//   it; Numbers that have a format keep it. parseConfig and setFormat must not run while other threads use Numbers.
+// - Assignment. Two sentences: from a Number "both the value and format attributes are copied over"; for a native
+//   value the "format attributes are set appropriately (e.g., (FLOAT, <1, 8, 23, 127>))". Read literally, the second
+//   would undo setArrayName in Figure 6, whose arrays get their formats first and their float data later. So a
+//   Number with a name has a format of its own, and a native value is converted to it on assignment; without a name
+//   it becomes FLOAT 32, an int or double as well. The first sentence holds as it stands, for a Number with a name
+//   too: the format is the copied one until the next native value brings the own format back. Copy construction
+//   copies the own format, too. setName converts the value that is there; setFormat does the same for a format that
+//   no file names.
+// - a + b and a * b. Table 2 has them return Number&, Figure 6 leaves the operands alone: the result is a new
+//   Number. Equal formats: the exact result is rounded once, to that format. Different formats: both operands become
+//   float, the result is computed in float and rounded to the format of wider range. A native operand is a FLOAT 32
+//   Number. a += b and a *= b mean a = a + b and a = a * b.
+// - Wider range. FLOAT goes before EXP, whatever the ranges. Otherwise the larger maximum decides, since the rule is
+//   to "prevent value saturation", and of equal maxima the finer step. Unsigned formats are not the paper's: next to
+//   a signed operand an unsigned format that wins gets a sign bit, or negative results would saturate at 0.
+// - A name that is not in the file means FLOAT 32. The dictionary is global: parseConfig replaces it, or throws and
+//   leaves it; Numbers that have a format keep it. parseConfig and setFormat must not run while other threads use
+//   Numbers.
 // - asFloat and asInt give the nearest float and int, ties to even, saturated. NaN and infinity are no Numbers:
 //   assigning them throws std::domain_error. Results saturate.
 //
-// A line of the file is `name KIND width [bias]`; // and # begin comments. KIND is FLOAT, FIXED, EXP or BIN, or UFLOAT,
-// UFIXED, UEXP without sign. `FLOAT<16,E=8,B=127>` gives exponent bits and bias where they are not the default; HALF,
-// BFLOAT16, FP8_E4M3 and the other names of bitwright.ir.formats stand for their formats. A format has 1 to 32 bits, at
-// most 10 of them exponent, and values that are normal doubles. AFFINE and lists a channel are refused: they are no
-// <n_s, n_e, n_f, B>.
+// A line of the file is `name KIND width [bias]`; // and # begin comments. KIND is FLOAT, FIXED, EXP or BIN, or
+// UFLOAT, UFIXED, UEXP without sign. `FLOAT<16,E=8,B=127>` gives exponent bits and bias where they are not the
+// default; HALF, BFLOAT16, FP8_E4M3 and the other names of bitwright.ir.formats stand for their formats. A format
+// has 1 to 32 bits, at most 10 of them exponent, and values that are normal doubles. AFFINE and lists a channel are
+// refused: they are no <n_s, n_e, n_f, B>.
 #ifndef BITWRIGHT_NUMBER_HPP
 #define BITWRIGHT_NUMBER_HPP
 

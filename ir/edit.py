@@ -57,6 +57,7 @@ def add_weight(graph: Graph, name: str, tensor: Tensor, type: Type | None = None
 
 
 def add_output(graph: Graph, value: Value, name: str | None = None) -> Output:
+    """A new output; `name` is the outside's where it differs."""
     output = Output(value, name or value.name)
     graph.outputs.append(output)
     return output
@@ -107,6 +108,7 @@ def set_op(node: Node, op: str, attributes: Mapping[str, Attribute]) -> None:
 
 
 def set_type(value: Value, type: ValueType) -> None:
+    """Give a value another type."""
     value.type = type
 
 
@@ -137,6 +139,7 @@ def give_weight(node: Node, index: int, tensor: Tensor, name: str, turned: bool 
 
 
 def set_operand(node: Node, index: int, value: Value | None) -> None:
+    """Give a node another operand."""
     old = node.operands[index]
     if old is not None:
         old.uses.remove((node, index))
@@ -176,6 +179,7 @@ def erase_node(node: Node) -> None:
 
 
 def erase_weight(graph: Graph, value: Value) -> None:
+    """Remove a weight that nobody reads."""
     if value.uses or id(value) in _shown(graph):
         raise InternalError(f"%{value.name} is erased while it is read")
     del graph.values[value.name]

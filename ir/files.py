@@ -25,7 +25,8 @@ def load(path: str | Path) -> Graph:
     """
     path = Path(path)
     if not path.is_file():
-        raise CompileError(f"{path}: there is no such file")
+        what = "is a folder, not a network" if path.is_dir() else "there is no such file"
+        raise CompileError(f"{path}: {what}")
     if path.suffix == ".ir":
         beside = path.with_suffix(".npz")
         try:

@@ -64,18 +64,21 @@ def integers(node: Node, name: str) -> tuple[int, ...]:
 
 
 def integer(node: Node, name: str) -> int:
+    """An attribute that is an integer."""
     value = attribute(node, name)
     assert isinstance(value, int)
     return value
 
 
 def real(node: Node, name: str) -> float:
+    """An attribute that is a number."""
     value = attribute(node, name)
     assert isinstance(value, int | float)
     return float(value)
 
 
 def string(node: Node, name: str) -> str:
+    """An attribute that is a word."""
     value = attribute(node, name)
     assert isinstance(value, str)
     return value
@@ -341,7 +344,3 @@ OPS: dict[str, Op] = {
         Op("quantize", "x in the format of the result", ("x",), {}, _same),
     )
 }  # fmt: skip
-
-
-def is_hardware(op: str) -> bool:
-    return op in OPS

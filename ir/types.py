@@ -158,6 +158,7 @@ def type_tables(type: ValueType) -> dict[str, Table]:
 
 
 def shape_text(shape: Shape | None) -> str:
+    """A shape as the graph text has it."""
     if shape is None:
         return "[*]"
     return "[" + ",".join(map(_dim_text, shape)) + "]"

@@ -152,7 +152,7 @@ def attributes(layer: nn.Module) -> tuple[str, dict[str, Any]]:
         case nn.ReLU():
             return "Relu", {}
         case _:
-            raise NotImplementedError(type(layer).__name__)
+            raise TypeError(f"{type(layer).__name__} has no ONNX form here")
 
 
 def to_onnx(network: nn.Sequential) -> onnx.ModelProto:

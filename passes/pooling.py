@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.ir import edit
+from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import OPS, attribute, integers
 from bitwright.passes.base import Context, Pass
@@ -25,6 +26,10 @@ class FusePooling(Pass):
     only: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: Context) -> bool:
+        convolutions = {node.name for node in graph.nodes if node.op == "conv2d"}
+        unknown = [name for name in self.only if name not in convolutions]
+        if unknown:
+            raise CompileError(f"{self}: no conv2d is named {unknown[0]!r}", help="they are " + ", ".join(convolutions))
         changed = False
         for node in list(graph.nodes):
             if node.op == "conv2d" and (not self.only or node.name in self.only):

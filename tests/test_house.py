@@ -36,11 +36,6 @@ UNFINISHED = [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("HA", "CK")]  # in halv
 
 # Public and without a docstring: the name and the signature say it all.
 PLAIN = {
-    "ir/edit.py": {"add_output", "set_type", "set_operand", "erase_weight"},
-    "ir/ops.py": {"integer", "real", "string", "is_hardware"},
-    "ir/types.py": {"shape_text"},
-    "backends/hls/cpp.py": {"end_header"},
-    "backends/hls/plan.py": {"divisors"},
     "models/lenet5_cpp/export.py": {"main"},
     "models/train_lenet5.py": {"train", "parsed", "main"},
 }

@@ -19,6 +19,8 @@ _KEYWORDS = """
     sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual
     void volatile wchar_t while xor and_eq char16_t char32_t const_cast dynamic_cast not_eq or_eq reinterpret_cast
     static_assert static_cast thread_local xor_eq bitwright csim errno formats hls nn run shapes std testbench
+    clock clockid div error int16 int32 int64 int8 intmax intptr key ldiv lldiv locale mode off pid ptrdiff size ssize
+    time timer uint16 uint32 uint64 uint8 uintmax uintptr
 """
 _LIBRARY = """
     Activation AdderTree Axis Beat Bin Const Counter Exp Fixed Fold Format In Inputs Int Out Outputs Pool Port Regroup
@@ -106,6 +108,7 @@ def header(comment: Sequence[str], guard: str, includes: Sequence[str]) -> Print
 
 
 def end_header(printer: Printer) -> str:
+    """The text of a header file, with its guard closed."""
     printer.line()
     printer.line("#endif")
     return str(printer)

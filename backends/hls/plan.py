@@ -63,6 +63,7 @@ def shares(total: Cost, board: Board) -> dict[str, tuple[float, int]]:
 
 @cache
 def divisors(number: int) -> tuple[int, ...]:
+    """Every number that divides, ascending."""
     return tuple(d for d in range(1, number + 1) if number % d == 0)
 
 

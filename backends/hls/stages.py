@@ -219,7 +219,7 @@ def _chain(graph: Graph) -> Iterator[Node]:
 
 def _refused(node: Node, reason: str) -> CompileError:
     source = f" ({node.source})" if node.source else ""
-    return CompileError(f"%{node.name}{source}: {reason}\n  {node_text(node)}", help="`bitwright check` lists every op")
+    return CompileError(f"%{node.name}{source}: {reason}\n  {node_text(node)}")
 
 
 def _format(value: Value, what: str) -> Canonical:

@@ -150,7 +150,7 @@ class _Exporter:
         constants = self.parameters.weights
         if node.op in ("conv2d", "dense") and all(v is None or id(v) in constants for v in node.operands[1:]):
             self.sum(node)
-        elif keeps_format(node):
+        elif keeps_format(node) and id(node.operand(0)) not in constants:
             self.plain(node, [self.carried(node.operand(0))])
         else:
             self.plain(node, ["" if value is None else self.real(value) for value in node.operands])
@@ -204,7 +204,7 @@ class _Exporter:
     def quantize(self, value: Value, x: str, stepped: bool, node: Node | None = None) -> None:
         """Bring `x` (in steps of the value's format if `stepped`, else real) to the format of `value`."""
         kind = quantizer_kind(value)
-        if self.parameters.is_stepped(value) and not stepped:
+        if self.parameters.is_stepped(value) and not stepped and kind != "binary":
             inverse = self.ask(value.name + "/inverse", self.parameters.inverse_step(value))
             x = self.emitter.add("Mul", [x, inverse], self.fresh(value.name + "/scaled"))
         self.names[id(value)] = QUANTIZERS[kind](self, value, x, node)
@@ -217,7 +217,11 @@ def _none(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
 def _fixed(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
     bounds = made.parameters.bounds(value, node)
     rounded = made.emitter.add("Round", [x], made.fresh(value.name + "/rounded"), 11)
-    return made.between(rounded, made.fresh(value.name + "/fixed"), value.name, bounds)
+    name = made.fresh(value.name + "/fixed")
+    if node is not None and string(node, "act") == "clip":
+        return made.between(rounded, name, value.name, bounds)
+    asked = [made.ask(value.name + key, bound) for key, bound in zip(("/low", "/high"), bounds, strict=True)]
+    return made.emitter.add("Clip", [rounded, *asked], name)
 
 
 def _binary(made: _Exporter, value: Value, x: str, node: Node | None) -> str:
@@ -323,7 +327,7 @@ def _info(name: str, value: Value) -> ValueInfoProto:
 
 
 def _open_batch(value: Value) -> Type:
-    """The type with its first dimension open, so that any number of samples runs at once (not of every input, maybe)."""
+    """The type with its first dimension open, so that any number of samples runs at once."""
     type = value.tensor_type
     if not type.shape or not isinstance(type.shape[0], int):
         return type

@@ -221,6 +221,8 @@ class Canonical:
         steps = np.asarray(x * np.ldexp(one, -exponent))
         np.rint(steps, out=steps)
         np.clip(steps, -high if self.n_s else 0 * high, high, out=steps)
+        if not self.n_s:
+            steps += 0.0  # an unsigned format has no -0
         steps *= np.ldexp(one, exponent)
         return steps
 
@@ -238,6 +240,8 @@ class Canonical:
         rounded *= quantum
         high = np.asarray(along(self.axis, x.ndim, np.asarray(self.max, x.dtype)), x.dtype)
         np.clip(rounded, -high if self.n_s else 0 * high, high, out=rounded)
+        if not self.n_s:
+            rounded += 0.0  # an unsigned format has no -0
         return rounded
 
 

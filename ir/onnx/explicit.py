@@ -40,6 +40,7 @@ def with_quantizers(graph: Graph, style: Style) -> Graph:
         write.value(value)
     wide = any(value.tensor_type.dtype.itemsize == 2 for node in made.nodes for value in _integer_values(node))
     made.opsets[""] = raised(made, SIXTEEN_BITS_OPSET if wide else PER_CHANNEL_OPSET)
+    edit.erase_unread_weights(made)
     if style == "qonnx" and values:
         made.opsets[QONNX] = 1
     return made

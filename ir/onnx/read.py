@@ -34,7 +34,7 @@ CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": n
 def load_onnx(path: Path) -> Graph:
     """The graph in an .onnx file. Raises CompileError if it is no ONNX model, damaged, or lacks external data."""
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise CompileError(f"{path}: not an ONNX model, or cut short ({error})") from error
     if not model.HasField("graph") or not model.ir_version or not model.opset_import:

@@ -148,7 +148,10 @@ def compile(
 
 
 def check_weights(graph: Graph) -> None:
-    """Raise CompileError, naming the tensor, if a weight is NaN or infinite."""
+    """Raise CompileError, naming the tensor, if a weight is NaN or infinite, or a layer's weights are none."""
+    for value in weight_values(graph):
+        if value.tensor is not None and not value.tensor.size:
+            raise CompileError(f"%{value.name}: there are no weights in {value.type}")
     for value in graph.weights:
         if value.tensor is not None and value.tensor.dtype.kind == "f":
             check_finite(value.tensor.data, "%" + value.name)

@@ -1,4 +1,4 @@
-"""backends/simulation against ir.evaluate: to the bit where it says exact, in every format, cut or whole, baked or not."""
+"""backends/simulation against ir.evaluate: to the bit where it says exact, in every format, cut or whole."""
 
 from __future__ import annotations
 
@@ -385,7 +385,7 @@ def test_ops_outside_the_hardware_set_in_the_middle() -> None:
 
 
 def test_weights_where_activations_are_expected() -> None:
-    """relu and conv2d of a weight, a computed bias, weights that a caller may replace: as a graph may be before passes."""
+    """relu and dense of a weight, a computed bias, weights that a caller may replace: as before any pass."""
     text = """graph @g {
       input %x : FIXED<6,B=-2>[N,2]
       input %w.given = [1.0,0.5,0.25,-1.0] : FIXED<6,B=-2>[2,2]
@@ -702,19 +702,22 @@ def test_numbers_of_other_types_become_float32() -> None:
         assert np.array_equal(Simulation(graph, 1).run({"image": pixels.astype(dtype)})["scores"], wanted)
 
 
+TAKES = "the model takes FIXED<8,B=-2>[N,2,7,7]"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"inputs": {"a": np.ones(1), "b": np.ones(1)}}, 'input "image" is missing; given: a, b'),
-        ({"inputs": {"image": np.ones((1, 7, 7))}}, 'input "image" has shape [1, 7, 7], the model takes FIXED<8,B=-2>[N,2,7,7]'),
+        ({"inputs": {"image": np.ones((1, 7, 7))}}, f'input "image" has shape [1, 7, 7], {TAKES}'),
         ({"inputs": {}, "wanted": ["conv9"]}, 'input "image" is missing; given: nothing'),
         ({"inputs": images(0), "wanted": ["conv9"]}, "@small has no value %conv9"),
         ({"inputs": {"conv9": 1}, "given": ["conv9"]}, "@small has no value %conv9"),
         ({"inputs": {"x": 1}, "given": ["conv"]}, "%conv is given no numbers; given: x"),
-        ({"inputs": {"conv": np.ones((1, 4))}, "given": ["conv"]}, 'input "conv" has shape [1, 4], the model takes FIXED<7,B=-2>[N,3,2,2]'),
+        ({"inputs": {"x": np.ones((1, 4))}, "given": ["x"]}, f'input "x" has shape [1, 4], {TAKES}'),
         ({"inputs": {"flat": np.ones((1, 12))}, "given": ["flat"], "wanted": ["conv"]}, "%x is needed and not given"),
     ],
-)  # fmt: skip
+)
 def test_inputs_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(CompileError) as error:
         Simulation(parse(SMALL), 1).run(**arguments)
@@ -771,7 +774,7 @@ def test_agreement_is_with_the_other_networks_choice() -> None:
     ours, theirs = (Simulation(g, 1).run({"image": x})["scores"].argmax(1) for g in (coarse, graph))
     found = score(coarse, x, None, metric="agreement", reference=graph)
     assert found == Score("agreement", float((ours == theirs).mean()), 200, False)
-    assert 0.2 < found.value < 1
+    assert 0.1 < found.value < 0.9
     assert score(graph, x, None, metric="agreement", reference=graph).value == 1
 
 

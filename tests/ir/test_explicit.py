@@ -1,4 +1,4 @@
-"""Formats as quantiser nodes and back: qdq, qonnx and fake-quant of one graph compute the same, and import to the same."""
+"""Formats as quantiser nodes and back: qdq, qonnx and fake-quant of one graph compute and import to the same."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
 from bitwright.passes.quantizers import RecogniseQuantizers
+from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.transposes import CancelTransposes
 
@@ -27,6 +28,7 @@ PASSES: dict[str, type[Pass]] = {
         DeriveAccumulators,
         DropSoftmax,
         FoldConstants,
+        FoldShapes,
         FreezeInputs,
         FuseActivations,
         FuseBatchnorm,
@@ -42,6 +44,6 @@ PASSES: dict[str, type[Pass]] = {
 
 # What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
 STRUCTURE = (
-    "freeze-inputs,recognise-quantizers,fold-constants,normalise,remove-dead,"
+    "freeze-inputs,recognise-quantizers,fold-constants,fold-shapes,normalise,remove-dead,"
     "fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
 )

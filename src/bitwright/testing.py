@@ -72,10 +72,10 @@ def golden_text(request: pytest.FixtureRequest, update_golden: bool) -> Callable
         path = request.path.parent / "golden" / name
         if update_golden:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         elif not path.is_file():
             pytest.fail(f"there is no golden file {path}; run pytest --update-golden", pytrace=False)
-        assert text == path.read_text(), f"{path.name} differs; pytest --update-golden writes it anew"
+        assert text == path.read_text(encoding="utf-8"), f"{path.name} differs; pytest --update-golden writes it anew"
 
     return check
 

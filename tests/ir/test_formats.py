@@ -402,6 +402,9 @@ def test_nan_and_infinity_name_the_tensor(f: Format) -> None:
     with pytest.raises(CompileError) as caught:
         f.quantize(x, "conv1.weight")
     assert caught.value.message == "conv1.weight: infinity at index [0, 1] (2 of 6 elements are not finite)"
+    for infinity in (np.inf, -np.inf):
+        with pytest.raises(CompileError, match=r"^w: infinity at index \[2\] \(1 of 3 elements are not finite\)"):
+            f.quantize(np.array([1.0, 2.0, infinity]), "w")
     with pytest.raises(CompileError, match=r"^tensor: infinity at index \[\]"):
         f.encode(np.array(np.inf))
 

@@ -786,7 +786,7 @@ def test_files_that_hold_no_graph(tmp_path: Path) -> None:
 
     refuses(tmp_path / "none.ir", ": there is no such file")
     refuses(tmp_path / "none.onnx", ": there is no such file")
-    refuses(tmp_path, ": there is no such file")
+    refuses(tmp_path, ": is a folder, not a network")
     made = parse(graph("weight %w = 4b556bef : f32[20]", "output %w"))
     refuses(tmp_path / "net.txt", ": a graph is saved as .onnx or .ir", lambda path: save(made, path))
     path, beside = tmp_path / "net.ir", tmp_path / "net.npz"

@@ -339,7 +339,7 @@ def test_a_pass_is_frozen_and_shows_what_it_does(kind: type[Pass]) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.name)
     assert kind.__dataclass_params__.frozen
     lines = [line.strip() for line in (kind.__doc__ or "").splitlines()]
-    assert lines[0].endswith((".", ",", "`", "a", "or"))
+    assert len(lines[0]) > 20, "the docstring does not say what it does"
     assert any(line.startswith("- ") for line in lines), "the docstring shows no line before"
     assert any(line.startswith("+ ") for line in lines) or kind is RemoveDead, "the docstring shows no line after"
     for line in lines:

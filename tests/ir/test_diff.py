@@ -253,6 +253,51 @@ def test_a_value_computed_twice_is_not_one_computed_once() -> None:
     """)
 
 
+def test_equal_values_are_told_apart_by_what_outputs_show() -> None:
+    """Also where they have other readers than before."""
+    text = """graph @g { input %x : f32[2]
+        %r = relu(%x) : f32[2]
+        %t = relu(%x) : f32[2]
+        %y = add(%r, %x) : f32[2]
+        output %r as "p"
+        output %t as "q"
+        output %y }"""
+    other = text.replace("%r =", "%u =").replace("%t =", "%r =").replace("%u =", "%t =")
+    other = other.replace("output %r", "output %u").replace("output %t", "output %r").replace("output %u", "output %t")
+    assert diff(parse(text), parse(other)) == lines("""
+        - %y = add(%r, %x) : f32[2]
+        + %y = add(%t, %x) : f32[2]
+    """)
+
+
+def test_what_changed_is_known_by_its_name_and_by_who_reads_it() -> None:
+    """The reader is another op: %fc is %fc by its name, its weight is %w because %fc reads it."""
+    text = """graph @g { input %x : f32[1,2]
+        weight %w = [1.0,2.0] : f32[1,2]
+        %fc = dense(%x, %w) : f32[1,1]
+        %y = relu(%fc) : f32[1,1]
+        output %y }"""
+    other = text.replace("[1.0,2.0]", "[3.0,4.0]").replace("%w", "%v").replace("%y = relu", "%z = hardswish")
+    other = other.replace("output %y", 'output %z as "y"')
+    assert diff(parse(text), parse(other)) == lines("""
+        - weight %w = [1.0,2.0] : f32[1,2]
+        + weight %w = [3.0,4.0] : f32[1,2]
+        - %y = relu(%fc) : f32[1,1]
+        + %z = hardswish(%fc) : f32[1,1]
+        - output %y
+        + output %z as "y"
+    """)
+
+
+def test_an_input_is_known_by_its_outside_name() -> None:
+    text = 'graph @g { input %x : f32[2]\n input %unread as "more" : f32[2]\n output %x }'
+    other = text.replace("%unread", "%other").replace("f32[2]\n output", "f32[3]\n output")
+    assert diff(parse(text), parse(other)) == lines("""
+        - input %unread as "more" : f32[2]
+        + input %unread as "more" : f32[3]
+    """)
+
+
 BRANCHES = """graph @g {
   opset ai.onnx=17
   input %c : bool[]

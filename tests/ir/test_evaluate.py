@@ -498,6 +498,15 @@ def test_wide_sums_are_exact(x_format: str, w_format: str, least_bits: int, most
         assert exact is not None
         assert 2**least_bits <= exact.bound < 2**most_bits
         assert_exact(graph, x)
+        w_format, weight = formats[1], graph.values["w"].tensor
+        assert isinstance(formats[0], Canonical)
+        assert isinstance(w_format, Canonical)
+        assert weight is not None
+        rows = in_format(weight.data, w_format)
+        steps = [weight_step(w_format, rows, channel) for channel in range(len(rows))]
+        sums = [sum(abs(row)) / step * formats[0].max_code for row, step in zip(rows, steps, strict=True)]
+        most = max(total + abs(int(b)) for total, b in zip(sums, exact.bias, strict=True))
+        assert most <= exact.bound <= most * (1 + Fraction(1, 2**19)), "the bound is no bound, or a loose one"
 
 
 @pytest.mark.parametrize("sign", [1, -1])

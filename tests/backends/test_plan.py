@@ -1,0 +1,480 @@
+"""Foldings and estimates: the plan against every folding there is, the estimate against the headers and by hand."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bitwright.backends.hls.board import Board, boards, load_board
+from bitwright.backends.hls.cpp import Names
+from bitwright.backends.hls.estimate import (
+    CALL,
+    DEPTH,
+    Cost,
+    bram18,
+    cost,
+    estimate,
+    memory,
+    processes,
+    products_in_dsp,
+    rom,
+    rom_in_bram,
+    rom_shape,
+    stage_cycles,
+)
+from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, divisors, plan, shares
+from bitwright.backends.hls.stages import PoolStage, PortStage, Stage, SumStage, stages_of
+from bitwright.ir.formats import Canonical
+from bitwright.ir.formats import parse as parse_format
+from bitwright.ir.graph import Graph
+from bitwright.ir.parse import parse
+
+# ---- the plan -----------------------------------------------------------------------------------------------------
+
+
+def slowest(stages: Sequence[Stage]) -> int:
+    """The trips of the longest loop."""
+    return max(process.trips for stage in stages for process in processes(stage))
+
+
+def fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
+    needs = shares(estimate(stages, board).total, board).values()
+    return all(need <= utilisation * have for need, have in needs)
+
+
+def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    sums = [stage for stage in stages if isinstance(stage, SumStage)]
+    pairs = [list(itertools.product(divisors(stage.outputs), divisors(stage.inputs))) for stage in sums]
+    for chosen in itertools.product(*pairs):
+        upcoming = iter(chosen)
+        made = networks.folded(stages, lambda _, upcoming=upcoming: next(upcoming))
+        if networks.rows_are_long(made):
+            yield made
+
+
+def chains(networks: ModuleType, most: int) -> Iterator[list[Stage]]:
+    """Random networks, unfolded, with at most so many foldings."""
+    for seed in itertools.count():
+        _, stages, _ = networks.drawn(seed)
+        sums = [stage for stage in stages if isinstance(stage, SumStage)]
+        count = int(np.prod([len(divisors(s.outputs)) * len(divisors(s.inputs)) for s in sums]))
+        if 4 < count <= most:
+            yield networks.folded(stages, lambda _: (1, 1))
+
+
+def tight(stages: Sequence[Stage], factor: float) -> Board:
+    """A board that holds so many times the smallest design."""
+    board = load_board("pynq-z2")
+    need = estimate(stages, board).total
+    lut, ff = int(need.lut[1] * factor), int(need.ff[1] * factor * 1.1)
+    return replace(board, lut=lut, ff=ff, bram36=max(1, int(need.bram18 * factor / 2)), dsp=int(need.dsp * factor) + 2)
+
+
+def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
+    """The slowest loop of the plan is that of the best of all foldings."""
+    tried = set()
+    for stages in itertools.islice(chains(networks, 400), 14):
+        foldings = list(every_folding(networks, stages))
+        for factor in (1.02, 1.5, 3.0):
+            board = tight(stages, factor)
+            best = min((slowest(made) for made in foldings if fits(made, board, 1.0)), default=None)
+            try:
+                found = slowest(plan(stages, board, 1.0).stages)
+            except DoesNotFit:
+                found = None
+            assert found == best, stages[1].line
+            tried.add(best is None or best < slowest(foldings[0]))
+    assert tried == {False, True}
+
+
+def test_among_equally_fast_designs_the_plan_is_cheap(networks: ModuleType) -> None:
+    """Of one layer alone it is the cheapest."""
+    for stages in itertools.islice((made for made in chains(networks, 60) if len(made) == 3), 6):
+        board = tight(stages, 2.5)
+        found = plan(stages, board, 1.0)
+        weight = {
+            index: sum(need / max(have, 1) for need, have in shares(estimate(made, board).total, board).values())
+            for index, made in enumerate([list(found.stages), *every_folding(networks, stages)])
+            if slowest(made) <= slowest(found.stages)
+        }
+        others = [made for made in every_folding(networks, stages) if slowest(made) <= slowest(found.stages)]
+        if all(fits(made, board, 1.0) for made in others):
+            assert weight[0] <= min(weight.values()) * (1 + 1e-12)
+
+
+def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:
+    for seed in range(40):
+        _, stages, _ = networks.drawn(seed)
+        found = plan(stages, networks.BOARD, 0.5)
+        assert fits(found.stages, networks.BOARD, 0.5)
+        assert networks.rows_are_long(found.stages)
+        lanes = 1
+        for stage, given in zip(found.stages, stages, strict=True):
+            assert stage.lanes == lanes
+            assert replace_folding(stage) == replace_folding(given)
+            if isinstance(stage, SumStage):
+                assert stage.outputs % stage.pe == 0 == stage.inputs % stage.simd
+                assert stage.pe * stage.simd <= MOST_MULTIPLIERS
+                assert stage.scan is None or stage.scan.channels % lanes == 0
+            lanes = stage.out_lanes
+        assert found.stages[-1].elements % lanes == 0
+        assert found.estimate.interval == estimate(found.stages, networks.BOARD).interval
+
+
+def replace_folding(stage: Stage) -> str:
+    """A stage but for its folding."""
+    plain = replace(stage, lanes=1)
+    return repr(replace(plain, pe=1, simd=1) if isinstance(plain, SumStage) else plain)
+
+
+def test_more_of_the_board_is_never_slower(networks: ModuleType) -> None:
+    for stages in itertools.islice(chains(networks, 5000), 12):
+        board = tight(stages, 4.0)
+        speeds = []
+        for utilisation in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+            try:
+                speeds.append(slowest(plan(stages, board, utilisation).stages))
+            except DoesNotFit:
+                assert not speeds, "what fits a part fits more"
+        assert speeds == sorted(speeds, reverse=True)
+        assert speeds[0] > speeds[-1] or slowest(stages) == speeds[-1]
+
+
+def test_the_plan_does_not_depend_on_an_earlier_folding(networks: ModuleType) -> None:
+    for seed in (1, 4, 9):
+        _, stages, _ = networks.drawn(seed)
+        plain = networks.folded(stages, lambda _: (1, 1))
+        found, again = (plan(given, networks.BOARD) for given in (stages, plain))
+        assert list(map(repr, found.stages)) == list(map(repr, again.stages))
+        assert found.estimate.total == again.estimate.total
+
+
+BIG = """graph @big {
+  input %x : FIXED<8>[N,4,12,12]
+  weight %conv.w = 000000b1 : FIXED<8>[32,4,3,3]
+  weight %fc.w = 000000b2 : FIXED<8>[200,3200]
+  %conv = conv2d(%x, %conv.w) {act=relu, kernel=[3,3]} : FIXED<8>[N,32,10,10]
+  %flat = flatten(%conv) : FIXED<8>[N,3200]
+  %fc = dense(%flat, %fc.w) : FIXED<8>[N,200]
+  output %fc as "y"
+}"""
+
+
+def test_what_does_not_fit_is_refused_with_a_table_and_a_way_out() -> None:
+    stages = stages_of(parse(BIG))
+    with pytest.raises(DoesNotFit) as caught:
+        plan(stages, load_board("arty-a7-35t"))
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "the design does not fit arty-a7-35t at 80%, even at its smallest:"
+    needed = {line.split()[0]: line for line in lines[1:]}
+    assert "BRAM18" in needed
+    assert "DSP" not in needed
+    for name, line in needed.items():
+        words = line.split()
+        need, allowed, have = (int(words[i].replace(",", "")) for i in (1, 3, 5))
+        assert words[2::2][:2] == ["needed", "allowed"]
+        assert need > allowed
+        assert allowed == pytest.approx(0.8 * have, abs=1)
+        assert name != "BRAM18" or have == 100
+        assert line.endswith("on the board")
+    assert caught.value.help is not None
+    assert "%fc weighs most" in caught.value.help
+    larger = caught.value.help.split("it fits ")[1]
+    assert plan(stages, load_board(larger)).board.name == larger
+    for board in boards():
+        if board.lut < load_board(larger).lut:
+            with pytest.raises(DoesNotFit):
+                plan(stages, board)
+
+
+def test_where_all_of_the_board_would_do_that_is_said() -> None:
+    stages = stages_of(parse(BIG.replace("200", "20")))
+    board = load_board("pynq-z2")
+    assert slowest(plan(stages, board).stages) > 0
+    with pytest.raises(DoesNotFit, match="all of this board would do"):
+        plan(stages, board, 0.1)
+
+
+# ---- trips, as the headers have them ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def printed(
+    networks: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[list[Stage], list[list[int]]]]:
+    """The numbers that g++ finds in the emitted shapes, a list a stage."""
+    root = tmp_path_factory.mktemp("trips")
+    made, lines, folders = [], ["#include <cstdio>"], []
+    for seed in range(30):
+        graph, stages, _ = networks.drawn(seed)
+        folders.append(root / graph.name)
+        networks.write(folders[-1], graph, stages)
+        made.append(stages)
+        lines.append(f'#include "{folders[-1]}/src/shapes.hpp"')
+    lines += ["using namespace bitwright;", "int main() {"]
+    for folder, stages in zip(folders, made, strict=True):
+        names = Names()
+        names.of(networks.top(folder))
+        for stage in stages:
+            names.of(stage.name)
+        for stage in stages:
+            struct = f"{networks.top(folder)}_net::{names.struct(stage.name)}"
+            asked = ", ".join(item.replace("L", struct) for item in _asked(stage))
+            lines.append(f'std::printf("{"%d " * len(_asked(stage))}\\n", {asked});')
+    lines.append("}")
+    program = root / "trips"
+    networks.compile_cpp(lines, folders, program, "-O0")
+    answers = iter(subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.splitlines())
+    return [(stages, [list(map(int, next(answers).split())) for _ in stages]) for stages in made]
+
+
+def _asked(stage: Stage) -> list[str]:
+    if isinstance(stage, PortStage):
+        return ["Port<L>::trips"]
+    if isinstance(stage, PoolStage):
+        return ["Pool<L>::trips"]
+    assert isinstance(stage, SumStage)
+    first = "Window<L>::trips" if stage.scan else "Regroup<L::lanes, L::simd, L::positions * L::inputs>::trips"
+    return [first, "Fold<L>::trips", "Fold<L>::folds", "L::pe * L::simd * L::Weight::bits"]
+
+
+def test_the_estimate_has_the_trips_of_the_headers(printed: list[tuple[list[Stage], list[list[int]]]]) -> None:
+    kinds = set()
+    for stages, numbers in printed:
+        for stage, found in zip(stages, numbers, strict=True):
+            trips = [process.trips for process in processes(stage)]
+            assert found[: len(trips)] == trips, stage.line
+            if isinstance(stage, SumStage):
+                assert rom_shape(stage) == (found[3], found[2])
+            kinds.add(_asked(stage)[0])
+    assert len(kinds) == 4
+
+
+# ---- cycles -------------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_the_slowest_stage_and_one(networks: ModuleType) -> None:
+    for seed in range(40):
+        _, stages, _ = networks.drawn(seed)
+        found = estimate(stages, networks.BOARD)
+        assert found.interval == 1 + max(map(stage_cycles, stages))
+        assert found.interval == 1 + stage_cycles(found.bottleneck)
+        assert [cycles for _, _, cycles in found.stages] == list(map(stage_cycles, stages))
+        assert found.interval > slowest(stages)
+        assert found.latency >= max(process.cycles for stage in stages for process in processes(stage))
+        assert found.frames_per_second(100.0) == pytest.approx(1e8 / found.interval)
+
+
+def test_a_loop_takes_its_trips_and_the_depth_of_its_pipeline() -> None:
+    """hardware.md, section 3: II (trip - 1) + IL - 1 cycles, 2 for the function around it."""
+    (port, *_) = stages_of(parse(BIG))
+    (process,) = processes(port)
+    assert process.trips == 4 * 12 * 12
+    assert process.cycles == process.trips - 1 + DEPTH - 1 + CALL
+    assert 2 <= DEPTH <= 5
+    assert CALL == 2
+
+
+class Loop:
+    """A process of one pipelined loop: in every cycle it makes its next step, or waits for a FIFO."""
+
+    def __init__(self, steps: list[tuple[bool, bool]]) -> None:
+        self.steps, self.at, self.frames = steps, 0, 0
+
+
+def interval_of(stage: SumStage, frames: int = 6) -> int:
+    """Cycles from frame to frame of a window and a product with a FIFO of two words between, step by step."""
+    assert stage.scan is not None
+    scan, chunks, groups = stage.scan, stage.inputs // stage.simd, stage.outputs // stage.pe
+    top, left, bottom, right = scan.pads
+    walk: list[bool] = []  # whether each step of the window gives a token
+    for row in range(top + scan.size[0] + bottom):
+        for col in range(left + scan.size[1] + right):
+            for group in range(scan.channels // stage.lanes):
+                down, across = row - scan.kernel[0] + 1, col - scan.kernel[1] + 1
+                here = down >= 0 <= across and down % scan.strides[0] == 0 == across % scan.strides[1]
+                complete = here and group == scan.channels // stage.lanes - 1
+                walk += [True] * chunks if complete else [False]
+    take = ([True] * chunks + [False] * (groups - 1) * chunks) * stage.positions  # whether the product reads
+    assert sum(walk) == sum(take)
+    assert (len(walk), len(take)) == tuple(process.trips for process in processes(stage))
+    fifo: deque[int] = deque()
+    at, ends, cycle = [0, 0], [], 0
+    while len(ends) < frames:
+        held = len(fifo)
+        if take[at[1]] is False or held > 0:
+            if take[at[1]]:
+                fifo.popleft()
+            at[1] += 1
+            if at[1] == len(take):
+                at[1] = 0
+                ends.append(cycle)
+        if walk[at[0]] is False or held < 2:
+            if walk[at[0]]:
+                fifo.append(0)
+            at[0] = (at[0] + 1) % len(walk)
+        cycle += 1
+    return ends[-1] - ends[-2]
+
+
+def test_a_window_and_a_product_that_wait_for_each_other_take_no_longer_than_estimated(networks: ModuleType) -> None:
+    """Stepped through cycle by cycle with the FIFO of two words that layers.hpp has between them."""
+    found = []
+    for seed in range(60):
+        _, stages, _ = networks.drawn(seed)
+        for stage in stages:
+            if isinstance(stage, SumStage) and stage.scan is not None:
+                took, longest = interval_of(stage), max(process.trips for process in processes(stage))
+                assert longest <= took <= stage_cycles(stage), stage.line
+                found.append((took > longest, (stage_cycles(stage) - took) / took))
+    assert len(found) > 30
+    assert any(waited for waited, _ in found)
+    assert float(np.median([spread for _, spread in found])) < 0.25
+
+
+# ---- resources ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "blocks"),
+    [
+        (16384, 1, 1), (8192, 2, 1), (4096, 4, 1), (2048, 9, 1), (1024, 18, 1), (512, 36, 1),
+        (512, 72, 2), (1024, 36, 2), (513, 36, 2), (16385, 1, 2), (2048, 18, 2), (1, 37, 2), (1, 1, 1),
+        (2049, 9, 3),    # 4 + 4 + 1 bits: three of 4096 x 4
+        (5000, 8, 3),    # three of 2048 x 9
+        (30000, 10, 20), # 10 bits of 16384 x 1, twice
+        (600, 100, 6),   # six of 1024 x 18
+    ],
+)  # fmt: skip
+def test_block_rams_by_hand(depth: int, width: int, blocks: int) -> None:
+    """hardware.md, section 2: 16Kx1, 8Kx2, 4Kx4, 2Kx9, 1Kx18, 512x36."""
+    assert bram18(depth, width) == blocks
+
+
+def test_a_memory_of_more_than_1024_bits_is_block_ram() -> None:
+    assert memory(32, 32).bram18 == 0
+    assert memory(2, 512).bram18 == 0
+    assert memory(2, 513).bram18 == bram18(2, 513) == 15
+    assert memory(1025, 1).bram18 == 1
+    for depth, width in ((1, 1), (2, 8), (64, 16), (4096, 9)):
+        low, high = memory(depth, width).lut
+        assert 0 <= low <= high
+
+
+def layer(weights: str, activations: str, outputs: int = 8, inputs: int = 16, pe: int = 4, simd: int = 8) -> SumStage:
+    text = f"""graph @one {{
+      input %x : {parse_format(activations)}[N,{inputs}]
+      weight %w = 000000b3 : {parse_format(weights)}[{outputs},{inputs}]
+      %y = dense(%x, %w) : FIXED<8>[N,{outputs}]
+      output %y
+    }}"""
+    stage = stages_of(parse(text))[1]
+    assert isinstance(stage, SumStage)
+    return replace(stage, pe=pe, simd=simd)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "slices"),
+    [
+        ("FIXED 5", "FIXED 16", 0),
+        ("FIXED 16", "FIXED 5", 0),
+        ("FIXED 6", "FIXED 16", 1),
+        ("FIXED 16", "FIXED 6", 1),
+        ("FIXED 10", "FIXED 5", 0),
+        ("FIXED 8", "FIXED 8", 1),
+        ("FIXED 18", "FIXED 25", 1),
+        ("FIXED 25", "FIXED 18", 1),
+        ("FIXED 19", "FIXED 25", 2),
+        ("FIXED 18", "FIXED 26", 2),
+        ("FIXED 19", "FIXED 26", 4),
+        ("BIN", "FIXED 16", 0),
+        ("EXP 5", "FIXED 16", 0),
+    ],
+)
+def test_products_in_dsp_slices(weights: str, activations: str, slices: int) -> None:
+    """hardware.md, section 2: seen 16 x 5 in LUTs, 16 x 6 in a DSP, 10 x 5 in LUTs; 25 x 18 is one slice's."""
+    stage = layer(weights, activations)
+    assert products_in_dsp(stage) == slices
+    assert cost(stage, load_board("pynq-z2")).dsp == slices * stage.pe * stage.simd
+
+
+def test_luts_of_a_multiplier_span_what_was_counted() -> None:
+    """hardware.md, section 3, by yosys: an upper figure for FIXED of 3 bits and more, so within 0.5 to 1.2 of ours."""
+    counted = {
+        ("BIN", 1): 6.7, ("BIN", 4): 17.6, ("BIN", 8): 29.3,
+        ("FIXED 2", 2): 13.9, ("FIXED 2", 8): 36.5, ("EXP 2", 4): 22.2,
+        ("FIXED 3", 4): 41.8, ("FIXED 4", 4): 57.8, ("FIXED 4", 8): 99.7, ("FIXED 5", 8): 140.0,
+        ("EXP 3", 4): 46.1, ("EXP 3", 8): 73.3, ("EXP 4", 8): 88.1,
+    }  # fmt: skip
+    board = load_board("pynq-z2")
+    for (weights, bits), luts in counted.items():
+        one, two = (layer(weights, f"UFIXED {bits}", inputs=16, simd=simd, pe=4) for simd in (8, 16))
+        low = (_multipliers(two, board)[0] - _multipliers(one, board)[0]) / 32
+        high = (_multipliers(two, board)[1] - _multipliers(one, board)[1]) / 32
+        assert low <= luts * 1.05, (weights, bits)
+        assert high >= luts * 0.85, (weights, bits)
+
+
+def _multipliers(stage: SumStage, board: Board) -> tuple[float, float]:
+    from bitwright.backends.hls.estimate import multipliers
+
+    return multipliers(stage).lut
+
+
+def test_the_memory_of_weights() -> None:
+    """Every weight takes the bits of its format; a small or shallow one stays in LUTs."""
+    board = load_board("pynq-z2")
+    deep = layer("FIXED 8", "FIXED 8", outputs=64, inputs=512, pe=1, simd=4)
+    assert rom_shape(deep) == (32, 8192)
+    assert rom_in_bram(deep, board)
+    assert rom(deep, board).bram18 >= bram18(8192, 32) == 16
+    assert rom_shape(replace(deep, weight_format=Canonical(1, 2, 0))) == (12, 8192)
+    assert rom_shape(replace(deep, weight_format=Canonical(1, 0, 0))) == (4, 8192)
+    shallow = replace(deep, pe=64, simd=512)
+    assert not rom_in_bram(shallow, board)
+    tiny = layer("FIXED 8", "FIXED 8", outputs=8, inputs=16, pe=1, simd=1)
+    assert not rom_in_bram(tiny, board)
+    assert not rom_in_bram(deep, replace(board, bram36=0))
+
+
+def test_costs_are_ranges_and_add_up(networks: ModuleType) -> None:
+    for seed in range(40):
+        _, stages, _ = networks.drawn(seed)
+        found = estimate(stages, networks.BOARD)
+        for _, part, _ in found.stages:
+            assert 0 <= part.lut[0] <= part.lut[1]
+            assert 0 <= part.ff[0] <= part.ff[1]
+            assert min(part.bram18, part.dsp) >= 0
+        total = found.total
+        assert total.lut[1] == pytest.approx(sum(part.lut[1] for _, part, _ in found.stages))
+        assert total.bram18 == sum(part.bram18 for _, part, _ in found.stages)
+        assert total.dsp == sum(part.dsp for _, part, _ in found.stages)
+    assert Cost() + Cost((1, 2), (3, 4), 5, 6) == Cost((1, 2), (3, 4), 5, 6)
+
+
+def test_line_buffers_are_sized_by_hand(networks: ModuleType) -> None:
+    """hardware.md: over 1,024 bits in block RAM. 2 rows of 30 pixels of 16 channels of 8 bits in words of one pixel."""
+    text = """graph @lines {
+      input %x : FIXED<8>[N,16,28,28]
+      weight %w = 000000b4 : FIXED<4>[8,16,3,3]
+      %y = conv2d(%x, %w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,8,28,28]
+      output %y
+    }"""
+    graph: Graph = parse(text)
+    board = load_board("pynq-z2")
+    port, conv, last = stages_of(graph)
+    assert isinstance(conv, SumStage)
+    narrow = cost(replace(conv, lanes=1, simd=9), board)
+    wide = cost(replace(conv, lanes=16, simd=9), board)
+    flat = cost(replace(conv, scan=None, simd=9), board)
+    assert narrow.bram18 - flat.bram18 == bram18(30 * 16, 2 * 8) == 1
+    assert wide.bram18 - flat.bram18 == bram18(30, 2 * 8 * 16) == 8
+    assert slowest([port, replace(conv, lanes=16, simd=144, pe=8), last]) == 16 * 28 * 28

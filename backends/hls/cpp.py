@@ -64,7 +64,9 @@ class Printer:
         self.depth = 0
 
     def line(self, text: str = "") -> None:
-        self.lines.append((INDENT * self.depth + text).rstrip())
+        """One line; blank ones do not pile up."""
+        if text or not self.lines or self.lines[-1]:
+            self.lines.append((INDENT * self.depth + text).rstrip())
 
     def block(self, text: str) -> None:
         """Several lines, each indented."""

@@ -9,7 +9,7 @@ columns of the dense after it are put into that order. Anything else is refused 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -155,7 +155,7 @@ def stages_of(graph: Graph) -> list[Stage]:
             f"the output %{last.name} is a flattened image, which leaves the accelerator with its channels last",
             help="end before the flatten, or with a dense behind it",
         )
-    return [*found, _port(graph, last, is_input=False)]
+    return [*found, _port(graph, last, is_input=False, taken={stage.name for stage in found})]
 
 
 def pool_name(graph: Graph, node: Node) -> str:
@@ -241,13 +241,16 @@ def _frame(value: Value) -> tuple[int, ...]:
     return tuple(dim for dim in shape[1:] if isinstance(dim, int))
 
 
-def _port(graph: Graph, value: Value, is_input: bool) -> PortStage:
+def _port(graph: Graph, value: Value, is_input: bool, taken: Collection[str] = ()) -> PortStage:
+    """One end. Its name is the outside's for an output, made longer while a stage is called so."""
     frame = _frame(value)
     format = _format(value, "input" if is_input else "output")
     outside = graph.input_name(value) if is_input else graph.outputs[0].name
     renamed = "" if outside == value.name else f" as {quote(outside)}"
     line = f"input %{value.name}{renamed} : {value.type}" if is_input else f"output %{value.name}{renamed}"
-    name = value.name if is_input else unique_name(graph, outside if renamed else outside + ".out")
+    name = value.name if is_input else outside
+    while name in taken:
+        name += ".out"
     return PortStage(
         name=name,
         line=line,

@@ -119,17 +119,23 @@ def _reference(node: Node, operands: Sequence[Array | None]) -> list[Array]:
         raise CompileError(f"%{node.name}: ONNX's reference does not evaluate {node.op}: {error}") from error
 
 
-def windows(x: Array, node: Node, fill: float) -> Array:
-    """[N,C,H,W] -> [N,C,rows,cols,kh,kw]: what each window of a conv2d or pooling sees, padding filled."""
+def windows(x: Array, node: Node, fill: float, beyond: float | None = None) -> Array:
+    """[N,C,H,W] -> [N,C,rows,cols,kh,kw]: what each window of a conv2d or pooling sees.
+
+    Padding is filled with `fill`, and so is what a last window sees beyond it (ceil mode), unless `beyond` is given.
+    """
     kernel, strides = integers(node, "kernel"), integers(node, "strides")
     top, left, bottom, right = integers(node, "pads")
     dilations = integers(node, "dilations")
+    rows, cols = x.shape[2:]
+    inside = top + rows + bottom, left + cols + right
     if node.attributes.get("ceil", 0):
         counts = (node.result.tensor_type.shape or (None,) * 4)[2:]
         bottom = _reach(x.shape[2], counts[0], strides[0], dilations[0], kernel[0], top, bottom)
         right = _reach(x.shape[3], counts[1], strides[1], dilations[1], kernel[1], left, right)
-    rows, cols = x.shape[2:]
-    padded = np.full((*x.shape[:2], top + rows + bottom, left + cols + right), fill, x.dtype)
+    outside = fill if beyond is None else beyond
+    padded = np.full((*x.shape[:2], top + rows + bottom, left + cols + right), outside, x.dtype)
+    padded[:, :, : inside[0], : inside[1]] = fill
     padded[:, :, top : top + rows, left : left + cols] = x
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
     view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
@@ -244,9 +250,8 @@ def _maxpool(node: Node, operands: list[Array]) -> Array:
 def _avgpool(node: Node, operands: list[Array]) -> Array:
     x = operands[0]
     total = windows(x, node, 0).sum((4, 5), dtype=x.dtype)
-    if integer(node, "count_pads"):
-        return np.asarray(total / x.dtype.type(np.prod(integers(node, "kernel"))))
-    counts = windows(np.ones((1, 1, *x.shape[2:]), x.dtype), node, 0).sum((4, 5))
+    counted = float(integer(node, "count_pads"))
+    counts = windows(np.ones((1, 1, *x.shape[2:]), x.dtype), node, counted, 0.0).sum((4, 5))
     return np.asarray(total / counts)
 
 

@@ -103,9 +103,9 @@ def _write(place: Path, files: Mapping[str, str], graph: Graph) -> None:
 
 def _swap(made: Path, folder: Path, old: Path) -> None:
     """Put `made` where `folder` is; what was there before goes to `old`."""
-    if folder.exists():
-        folder.rename(old)
     try:
+        if folder.exists():
+            folder.rename(old)
         made.rename(folder)
     except BaseException:
         if old.exists():

@@ -109,7 +109,8 @@ SPECIAL = {
       weight %names.w = 000000aa : FIXED<8>[4,2,3,3]
       %names.c = conv2d(%names.x, %names.w) {kernel=[3,3], pool=[2,2], pool_strides=[1,1]} : FIXED<8>[N,4,3,3]
       %names.c.pool = maxpool2d(%names.c) {kernel=[2,2]} : FIXED<8>[N,4,2,2]
-      output %names.c.pool as "names.c"
+      %names.größe = maxpool2d(%names.c.pool) {kernel=[1,2]} : FIXED<8>[N,4,2,1]
+      output %names.größe as "names.c"
     }""",
     "transposed": """graph @transposed {
       input %transposed.x as "image" : FIXED<8>[N,3,5,2]

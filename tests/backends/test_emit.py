@@ -151,7 +151,8 @@ print(hashlib.sha256(repr(sorted(emit(plan, "tiny", {ORIGIN!r}).items())).encode
     import hashlib
 
     here = hashlib.sha256(repr(sorted(emit(tiny, "tiny", ORIGIN).items())).encode()).hexdigest()
-    environment = {"PYTHONHASHSEED": "12345", "PATH": "", "LANG": "C"}
+    source = str(Path(__file__).parents[2] / "src")
+    environment = {"PYTHONHASHSEED": "12345", "PATH": "", "LANG": "C", "PYTHONPATH": source}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )

@@ -329,14 +329,16 @@ def test_rows_are_long_enough_for_a_line_buffer(
 def test_a_plan_takes_narrow_tokens_where_rows_are_short(networks: ModuleType) -> None:
     """2 x 2 pixels pooled to one, as many networks end: with tokens of all 8 channels the rows had 2 words."""
     graph = network(
-        "weight %w = 000000c8 : FIXED<6>[8,2,1,1]",
+        "weight %w = 000000c8 : FIXED<6>[8,1,1,1]",
+        "weight %v = 000000c9 : FIXED<6>[2,8,1,1]",
         "%c = conv2d(%x, %w) {kernel=[1,1]} : FIXED<8>[N,8,2,2]",
-        "%y = maxpool2d(%c) {kernel=[2,2]} : FIXED<8>[N,8,1,1]",
-        x="FIXED<8>[N,2,2,2]",
+        "%p = maxpool2d(%c) {kernel=[2,2]} : FIXED<8>[N,8,1,1]",
+        "%y = conv2d(%p, %v) {kernel=[1,1]} : FIXED<8>[N,2,1,1]",
+        x="FIXED<8>[N,1,2,2]",
     )
     stages = plan(stages_of(graph), networks.BOARD).stages
     pool = next(stage for stage in stages if isinstance(stage, PoolStage))
-    assert pool.lanes == 4
+    assert pool.lanes == 4, "with 8, every loop would end in 4 cycles"
 
 
 # ---- why_not ------------------------------------------------------------------------------------------------------
@@ -495,6 +497,17 @@ def test_the_bounds_of_an_activation_in_steps(fields: str, number: str, act: tup
     steps = stage.format.integers(y)
     assert steps.min() >= max(least, least if act[0] is None else act[0])
     assert steps.max() <= min(most, most if act[1] is None else act[1])
+
+
+def test_a_bound_beyond_the_format_is_open_on_whatever_steps_it_falls() -> None:
+    """100 is 96 on one channel's steps and 100 on the other's, and both lie beyond the format."""
+    graph = network(
+        "weight %a.w = [1.0,1.0,1.0,1.0] : FIXED<4,B={9,-12}@0>[2,2,1,1]",
+        "%y = conv2d(%x, %a.w) {act=clip, act_max=100.0, act_min=0.0, kernel=[1,1]} : FIXED<8>[N,2,6,6]",
+    )
+    stage = stages_of(graph)[1]
+    assert isinstance(stage, SumStage)
+    assert stage.act == (0, None)
 
 
 def test_codes_are_what_the_memory_holds() -> None:

@@ -393,7 +393,7 @@ def _is_ready(value: Value | None, made: list[Node]) -> bool:
     return value is None or value.producer is None or value.producer in made
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_names_and_order_do_not_count(graph: Graph, seed: int) -> None:
     other = shuffled(graph, np.random.default_rng(seed))
@@ -401,7 +401,7 @@ def test_names_and_order_do_not_count(graph: Graph, seed: int) -> None:
     assert diff(other, graph) == ""
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(graphs(), st.integers(0, 2**32 - 1), st.data())
 def test_graphs_that_compute_otherwise_differ(graph: Graph, seed: int, data: st.DataObject) -> None:
     random = np.random.default_rng(seed)

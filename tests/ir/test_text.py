@@ -446,9 +446,23 @@ def test_the_hash_is_of_type_shape_and_content() -> None:
     assert len(set(keys)) == len(keys)
     assert Tensor(base.copy()).key == Tensor(np.asfortranarray(base)).key == keys[0]
     assert all(re.fullmatch("[0-9a-f]{8}", key) for key in keys)
+    assert Tensor(np.arange(4)) != 4
     texts = [["ab", "c"], ["a", "bc"], [b"ab", b"c"], ["ab", b"c"]]
     keys = [Tensor(np.array(items, object)).key for items in texts]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("array", "key"),
+    [
+        (np.arange(6, dtype=np.float32).reshape(2, 3), "105dad27"),
+        (np.array(["a", "é", b"b"], object), "a53d4174"),
+        (np.arange(4).astype(ml_dtypes.int4), "e927c45c"),
+        (np.zeros(0, np.int64), "b7dde657"),
+    ],
+)
+def test_hashes_in_old_files_stay_right(array: np.ndarray, key: str) -> None:
+    assert Tensor(array).key == key
 
 
 def test_a_tensor_is_read_once_and_never_written() -> None:

@@ -104,13 +104,11 @@ def test_golden(name: str, update_golden: bool, monkeypatch: pytest.MonkeyPatch)
             assert_agree(ours[output], theirs[output], case.line("within", "1e-5"), output)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if "formats" not in name])
 def test_a_second_run_changes_nothing(name: str) -> None:
-    """What a structure pass leaves, it leaves alone, and says so."""
+    """What a structure pass leaves, it leaves alone, and says so; only formats are chosen anew."""
     case = Case.read(name)
     pipeline = case.line("passes")
-    if "formats" in pipeline or not case.after:
-        pytest.skip("formats are chosen anew")
     graph = run_passes(parse(case.before), pipeline)
     said: list[bool] = []
     again = run_passes(graph, pipeline, on_step=lambda step: said.append(step.changed))

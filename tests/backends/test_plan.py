@@ -450,7 +450,7 @@ def test_costs_are_ranges_and_add_up(networks: ModuleType) -> None:
 
 
 def test_line_buffers_are_sized_by_hand(networks: ModuleType) -> None:
-    """As real reports have it: over 1,024 bits in block RAM. 2 rows of 30 pixels of 16 channels of 8 bits in words of one pixel."""
+    """Over 1,024 bits in block RAM: 2 rows of 30 pixels of 16 channels of 8 bits in words of one pixel."""
     text = """graph @lines {
       input %x : FIXED<8>[N,16,28,28]
       weight %w = 000000b4 : FIXED<4>[8,16,3,3]

@@ -144,5 +144,5 @@ def _indented(text: str) -> str:
 
 
 def _claims(identifier: str) -> set[str]:
-    """What no other identifier may be: one derived from it, or one that case and `_` alone, tell apart."""
+    """What no other identifier may be: one derived from it, or one that only case and `_` tell apart."""
     return {identifier, identifier.replace("_", "").lower(), *(identifier + suffix for suffix in DERIVED)}

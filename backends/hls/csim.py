@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -146,7 +147,7 @@ def compiled(folder: Path, name: str, ap_types: bool, trace: bool, flags: Sequen
     options += [f"-isystem{ap_headers()}"] if ap_types else []
     target = folder / "csim" / f"{name}-{_digest(folder, options)}.so"
     if not target.is_file():
-        part = target.with_suffix(".part")
+        part = target.with_suffix(f".{os.getpid()}.part")
         command = [compiler, *options, *map(str, sources), "-o", str(part)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,9 +1,9 @@
 """Chooses every layer's folding: the fastest design that a share of the board holds.
 
 pe rows of a layer's matrix and simd of its columns work in each cycle. For an interval T, the stages take those
-foldings that are cheapest together and whose loops all end within T cycles; a layer's tokens have pe elements, on which
-the next one's loops depend, so the cheapest chain is kept for every width of token. The smallest T whose design fits is
-found by bisection over all intervals that some folding has.
+foldings that are cheapest together and all take a frame every T cycles; a layer's tokens have pe elements, on which the
+next one's cycles depend, so the cheapest chain is kept for every width of token. The smallest T whose design fits is
+found by bisection over all that some folding has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from bitwright.backends.hls.board import Board, boards
-from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, processes
+from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.stages import PoolStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
 
@@ -39,7 +39,7 @@ class DoesNotFit(CompileError):
 def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION) -> Plan:
     """The fastest plan within `utilisation` of the board. Raises DoesNotFit if the smallest design is too big."""
     choices = _choices(stages, board)
-    targets = sorted({choice.trips for row in choices for choice in row})
+    targets = sorted({choice.cycles for row in choices for choice in row})
 
     def found(target: int) -> list[Stage] | None:
         return _fitting(choices, target, board, utilisation)
@@ -69,10 +69,10 @@ def divisors(number: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A stage in one folding: the trips of its longest loop, and its shares of the board's resources."""
+    """A stage in one folding: its cycles from frame to frame, and its shares of the board's resources."""
 
     stage: Stage
-    trips: int
+    cycles: int
     shares: Mapping[str, float]
 
 
@@ -91,11 +91,11 @@ def _choices(stages: Sequence[Stage], board: Board) -> list[list[_Choice]]:
 
 def _choice(stage: Stage, board: Board) -> _Choice:
     parts = {name: need / max(have, 1) for name, (need, have) in shares(cost(stage, board), board).items()}
-    return _Choice(stage, max(process.trips for process in processes(stage)), parts)
+    return _Choice(stage, stage_cycles(stage), parts)
 
 
 def _fitting(choices: list[list[_Choice]], target: int, board: Board, utilisation: float) -> list[Stage] | None:
-    """The cheapest stages of at most `target` trips, or those that save what these exceed, if they fit, or None."""
+    """The cheapest stages of at most `target` cycles, or those that save what these exceed, if they fit, or None."""
     cheapest = _cheapest(choices, target)
     if cheapest is None:
         return None
@@ -107,7 +107,7 @@ def _fitting(choices: list[list[_Choice]], target: int, board: Board, utilisatio
 
 
 def _cheapest(choices: list[list[_Choice]], target: int, scarce: str = "") -> list[Stage] | None:
-    """The stages of at most `target` trips that need the smallest shares of the board, or None if there are none.
+    """The stages of at most `target` cycles that need the smallest shares of the board, or None if there are none.
 
     scarce: the resource of which they are to need the least; else all count alike.
     """
@@ -116,7 +116,7 @@ def _cheapest(choices: list[list[_Choice]], target: int, scarce: str = "") -> li
         reached: dict[int, tuple[tuple[float, float], list[Stage]]] = {}
         for choice in row:
             stage = choice.stage
-            if choice.trips > target or stage.lanes not in best:
+            if choice.cycles > target or stage.lanes not in best:
                 continue
             (first, second), made = best[stage.lanes]
             weight = (first + choice.shares.get(scarce, 0.0), second + sum(choice.shares.values()))

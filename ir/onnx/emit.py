@@ -165,10 +165,11 @@ def _pad(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:
 
 
 def _softmax(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:
+    """Before operator set 13, an axis but the last stood for all from there on, and none was negative."""
     axis, shape = integer(node, "axis"), node.operand(0).tensor_type.shape
-    if emitter.opset < 13 and axis == -1 and shape is not None:
-        axis = len(shape) - 1
-    emitter.add("Softmax", inputs, output, axis=axis)
+    last = -1 if shape is None else len(shape) - 1
+    is_last = axis in (-1, last)
+    emitter.add("Softmax", inputs, output, 1 if is_last else 13, axis=last if is_last else axis)
 
 
 def _argmax(emitter: Emitter, node: Node, inputs: list[str], output: str) -> None:

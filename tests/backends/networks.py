@@ -1,4 +1,4 @@
-"""Small networks for the tests of the HLS backend: read from text, drawn at random, folded by hand or by chance."""
+"""Small networks for the tests of the HLS backend: drawn at random, folded, written, and compiled several at once."""
 
 from __future__ import annotations
 

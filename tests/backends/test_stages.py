@@ -338,7 +338,7 @@ def test_a_plan_takes_narrow_tokens_where_rows_are_short(networks: ModuleType) -
     )
     stages = plan(stages_of(graph), networks.BOARD).stages
     pool = next(stage for stage in stages if isinstance(stage, PoolStage))
-    assert pool.lanes == 4, "with 8, every loop would end in 4 cycles"
+    assert pool.lanes == 4, "with 8, every loop would end after 4 trips"
 
 
 # ---- why_not ------------------------------------------------------------------------------------------------------

@@ -635,6 +635,7 @@ def test_dense_of_any_rank(opset: int, shape: tuple[int, ...], bias: str) -> Non
 def test_an_operator_set_that_is_too_old() -> None:
     for opset, line, message in (
         (5, "%y = add(%x, %x) : f32[3,7]", "Add needs operator set 7, the model has 5"),
+        (11, "%y = softmax(%x) {axis=0} : f32[3,7]", "Softmax needs operator set 13, the model has 11"),
         (1, "%y = pad(%x) {pads=[0,0,0,0]} : f32[3,7]", "Pad needs operator set 2, the model has 1"),
         (4, "%y = reshape(%x) {shape=[21]} : f32[21]", "Reshape needs operator set 5, the model has 4"),
         (5, "%y = clip(%x) {max=1.0} : f32[3,7]", "Clip needs operator set 6, the model has 5"),
@@ -651,6 +652,25 @@ def test_hardswish_of_any_operator_set(opset: int, made: list[str]) -> None:
     assert kinds(graph) == made
     x = random(3, 7) * 4
     np.testing.assert_allclose(run(to_model(graph), {"x": x})[0], x * np.clip(x / 6 + 0.5, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("opset", "axis", "written"), [(9, -1, 2), (9, 2, 2), (13, -1, 2), (13, 1, 1), (13, -2, -2)])
+def test_softmax_of_any_operator_set(opset: int, axis: int, written: int) -> None:
+    graph = graph_of(
+        "input %x : f32[2,3,5]", f"%y = softmax(%x) {{axis={axis}}} : f32[2,3,5]", "output %y", opset=opset
+    )
+    made = to_model(graph)
+    assert helper.get_node_attr_value(made.graph.node[0], "axis") == written
+    x = random(2, 3, 5)
+    wanted = np.exp(x) / np.exp(x).sum(axis, keepdims=True)
+    np.testing.assert_allclose(run(made, {"x": x})[0], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_activation_that_is_not_there() -> None:
+    head = ["input %x : f32[3,7]", "weight %w = 00000001 : f32[5,7]"]
+    graph = graph_of(*head, "%y = dense(%x, %w) {act=tanh} : f32[3,5]", "output %y")
+    with pytest.raises(CompileError, match=r"^%y: there is no activation 'tanh'$"):
+        to_model(graph)
 
 
 @pytest.mark.parametrize(

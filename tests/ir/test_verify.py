@@ -148,6 +148,7 @@ def test_what_is_wrong_with_a_node(line: str, said: str) -> None:
         "%y = reshape(%n) {shape=[0,-1]} : f32[N,?]",
         "%y = argmax(%m) {axis=-1, keepdims=0} : i64[2]",
         "%y = relu(%v) : ?",
+        "%y = relu(%any) : f32[6]",
         "%y = relu(%v) : f32[K]",
         "onnx.Nothing()",
         "%y = onnx.a-b::Foo(_, %v) {axis=[1]} : seq<f32[2]>",

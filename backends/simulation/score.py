@@ -29,15 +29,20 @@ class Score:
     exact: bool
 
 
-def top(k: int, scores: Array, labels: Array) -> float:
-    """The share of samples whose label is among the `k` highest scores; scores [N, classes], labels int [N].
+def hits(k: int, scores: Array, labels: Array) -> NDArray[np.bool_]:
+    """Whether each sample's label is among its `k` highest scores; scores [N, classes], labels int [N].
 
     Ties go to the lower class, as argmax takes them; scores that are no numbers are wrong.
     """
     flat = scores.reshape(len(scores), -1)
     own = flat[np.arange(len(flat)), labels][:, None]
     before = (flat > own).sum(1) + ((flat == own) & (np.arange(flat.shape[1]) < labels[:, None])).sum(1)
-    return float(((before < k) & ~np.isnan(flat).any(1)).mean())
+    return np.asarray((before < k) & ~np.isnan(flat).any(1))
+
+
+def top(k: int, scores: Array, labels: Array) -> float:
+    """The share of samples whose label is among the `k` highest scores."""
+    return float(hits(k, scores, labels).mean())
 
 
 METRICS: dict[str, Metric] = {
@@ -73,7 +78,7 @@ def score(
     if metric == "agreement":
         if reference is None:
             raise CompileError("agreement compares with another graph, and none is given")
-        y = _first_output(Simulation(reference), x).reshape(len(x), -1).argmax(1)
+        y = first_output(Simulation(reference), x).reshape(len(x), -1).argmax(1)
     function = METRICS["top1"] if metric == "agreement" else metric if callable(metric) else METRICS.get(metric)
     if function is None:
         raise CompileError(f"there is no metric {metric!r}", help=f"the metrics are agreement, {', '.join(METRICS)}")
@@ -82,15 +87,15 @@ def score(
     if not len(x) or len(x) != len(y):
         raise CompileError(f"{len(x)} samples and {len(y)} labels make no score")
     simulation = Simulation(graph)
-    scores = _first_output(simulation, x)
+    scores = first_output(simulation, x)
     classes = scores.reshape(len(scores), -1).shape[1]
     if isinstance(metric, str) and len(y) and not (int(y.min()) >= 0 and int(y.max()) < classes):
         raise CompileError(f"labels run from {y.min()} to {y.max()}, the network has {classes} classes")
     return Score(name, function(scores, y), len(x), all(simulation.exact.values()))
 
 
-def _first_output(simulation: Simulation, x: Array) -> Array:
-    """The first output's numbers. Raises CompileError if the network has several inputs."""
+def first_output(simulation: Simulation, x: Array) -> Array:
+    """The first output's numbers [N, ...]. Raises CompileError if the network has several inputs."""
     graph = simulation.graph
     if len(graph.inputs) != 1:
         raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; a score takes networks of one")

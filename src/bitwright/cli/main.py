@@ -22,6 +22,7 @@ COMMANDS = {
     "opt": "run passes on a network",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
+    "tune": "the cheapest number formats that keep the accuracy",
 }
 
 

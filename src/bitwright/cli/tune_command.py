@@ -1,0 +1,156 @@
+"""bitwright tune: the cheapest formats that keep the accuracy."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitwright.cli.duration import Duration
+from bitwright.cli.output import json_option, print_json, print_table
+from bitwright.cli.percent import Percent
+
+if TYPE_CHECKING:
+    from bitwright.tuner.database import Evaluation
+    from bitwright.tuner.tune import Tuned
+
+
+@click.command("tune")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--data", metavar="D", help="mnist, an .npz, a folder of class folders, file.py:function.")
+@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy (default: 1%).")
+@click.option("--floor", type=Percent(), help="The least accuracy, instead of a tolerance.")
+@click.option("--confidence", type=Percent(), help="Ask it of the lower bound of Clopper and Pearson, as 0.95.")
+@click.option("--metric", default="top1", show_default=True, help="top1, top5, or agreement (needs no labels).")
+@click.option("--algorithm", metavar="A", help="As `bitwright list algorithms` has them (default: whittle).")
+@click.option(
+    "--objective", default="bits", show_default=True, metavar="O", help="bits, energy, lut, ..., sums, f.py:f."
+)
+@click.option("--platform", default=None, metavar="P", help="full (default), paper, or a descriptor file [:NAME].")
+@click.option("--layerwise", default="both", show_default=True, help="both, weights, activations, none.")
+@click.option("--layers", metavar="L", help="Target layers by name or op, as conv1,conv2 or dense (default: all).")
+@click.option("--target", "board", default="pynq-z2", show_default=True, help="The board of hardware objectives.")
+@click.option("--images", type=click.IntRange(1), default=10_000, show_default=True, help="Search on at most so many.")
+@click.option("--budget", type=Duration(), help="Stop after 60s, 5m, 1h with the best found so far.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random choices and splits.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that measure accuracies.")
+@click.option("--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, as tcp://host:8786.")
+@click.option("--resume", is_flag=True, help="Go on from the accuracies in the output folder.")
+@click.option("--network", type=click.Path(path_type=Path), help="A network descriptor (net.py) instead of MODEL.")
+@click.option("--explain", is_flag=True, help="Say of every tensor why it has its format.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The output folder (default: build/<name>-tuned)."
+)
+@json_option
+def command(
+    model: Path | None,
+    network: Path | None,
+    output: Path | None,
+    explain: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Find the cheapest number formats of MODEL that keep its accuracy on data.
+
+    With --network and --platform, of any program that reads libnumber's configuration file and prints its accuracy.
+    """
+    if (model is None) == (network is None):
+        raise click.UsageError("give a MODEL, or a descriptor with --network")
+    source = model or network
+    assert source is not None
+    out = output or Path("build") / f"{source.stem}-tuned"
+    watch = _Watch(as_json)
+    found = _searched(model, network, out, watch, given)
+    _show(found, out, as_json, explain)
+
+
+def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch, given: dict[str, Any]) -> Tuned:
+    from bitwright.tuner.problem import Constraint
+    from bitwright.tuner.tune import Options
+    from bitwright.tuning import tune, tune_portable
+
+    if given["tolerance"] is not None and given["floor"] is not None:
+        raise click.UsageError("give --tolerance or --floor, not both")
+    tolerance = 0.01 if given["tolerance"] is None else given["tolerance"]
+    options = Options(
+        algorithm=given["algorithm"] or ("whittle" if model else "libnumber"),
+        constraint=Constraint(tolerance, given["floor"], given["confidence"]),
+        **{name: given[name] for name in ("budget", "seed", "jobs", "cluster", "resume")},
+        say=watch,
+    )
+    replay = shlex.join(["bitwright", *sys.argv[1:]])
+    if network is not None:
+        if given["platform"] is None:
+            raise click.UsageError("--network needs --platform, a file with supported_formats")
+        return tune_portable(network, given["platform"], options, out=out, command=replay)
+    assert model is not None
+    if given["data"] is None:
+        raise click.UsageError("give --data, whose accuracy is to be kept")
+    return tune(
+        model,
+        given["data"],
+        options,
+        platform=given["platform"] or "full",
+        layers=[name for name in (given["layers"] or "").split(",") if name],
+        out=out,
+        command=replay,
+        **{name: given[name] for name in ("objective", "layerwise", "board", "metric", "images")},
+    )
+
+
+class _Watch:
+    """Prints the front as it grows: every candidate that is cheaper than all before and was measured in full."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
+        self.count = 0
+        self.front: list[Evaluation] = []
+
+    def __call__(self, found: Evaluation) -> None:
+        self.count += 1
+        beaten = any(e.objective <= found.objective and e.accuracy >= found.accuracy for e in self.front)
+        if self.silent or found.images != "full" or beaten:
+            return
+        self.front.append(found)
+        click.echo(f"{self.count:6,}  accuracy {found.accuracy:.4f}  objective {found.objective:,.6g}", err=True)
+
+
+def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
+    from bitwright.ir.formats import short
+    from bitwright.tuner.outputs import report
+
+    if as_json:
+        print_json(report(found, shlex.join(["bitwright", *sys.argv[1:]])) | {"folder": str(out)})
+        return
+    sizes = {target.name: target.size for target in found.problem.space.targets}
+    rows = [
+        [name, f"{sizes[name]:,}", _brief(short(format))]
+        for name, format in found.candidate.formats.items()
+        if name in sizes
+    ]
+    print_table(["tensor", "values", "format"], rows)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    click.echo(
+        f"{found.float_cost / found.cost:.2f} times cheaper than FLOAT 32 "
+        f"({found.cost:,.6g} of {found.float_cost:,.6g}); "
+        f"space of {found.problem.space.size:.3g}, {len(found.trace):,} measurements, "
+        f"{found.spent:.1f} times the full set, {found.seconds:.1f} s"
+    )
+    searched = f"accuracy {found.reference:.4f} -> {found.accuracy:.4f} on the search images"
+    if found.held_out is not None:
+        held, (low, high) = found.held_out, found.held_out.interval
+        searched += f"; {held.float_accuracy:.4f} -> {held.accuracy:.4f} [{low:.4f}, {high:.4f}]"
+        searched += f" on {held.images:,} held-out images"
+    click.echo(f"{searched}; written to {out}")
+    if not found.complete:
+        click.echo("the budget ended the search: --resume goes on")
+
+
+def _brief(text: str) -> str:
+    """A format; of biases a channel only how many there are."""
+    head, brace, rest = text.partition("{")
+    return text if not brace else f"{head}{rest.count(',') + 1} channels>"

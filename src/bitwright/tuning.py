@@ -1,0 +1,149 @@
+"""From a model and a source of data to a search: reading, structure passes, splits, and the outputs folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bitwright.ir import edit
+from bitwright.ir.errors import CompileError
+from bitwright.ir.evaluate import check_shape
+from bitwright.ir.files import load
+from bitwright.ir.graph import Graph
+from bitwright.ir.types import F32, Type
+from bitwright.passes import STRUCTURE, Context, run_passes
+from bitwright.tuner.outputs import DATABASE, write
+from bitwright.tuner.platforms import load_platform
+from bitwright.tuner.space import Layerwise
+from bitwright.tuner.tune import Options, Samples, Tuned, tune_command, tune_network
+
+if TYPE_CHECKING:
+    from bitwright.models.datasets import Dataset
+
+PREPARE = f"{STRUCTURE},drop-softmax"
+MOST_IMAGES = 10_000
+METRICS = {"top1": 1, "top5": 5, "agreement": 1}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of the search, and images that it never sees; `note` says where they come from."""
+
+    search: Samples
+    held_out: Samples
+    note: str
+
+
+def tune(
+    model: str | Path | Graph,
+    data: str,
+    options: Options | None = None,
+    *,
+    platform: str = "full",
+    objective: str = "bits",
+    layerwise: Layerwise = "both",
+    layers: Sequence[str] = (),
+    groups: Sequence[Sequence[str]] = (),
+    board: str = "pynq-z2",
+    metric: str = "top1",
+    images: int = MOST_IMAGES,
+    out: Path | None = None,
+    command: str = "",
+) -> Tuned:
+    """Find the cheapest formats of a network that keep its accuracy.
+
+    data: a source of bitwright.models.datasets, whose training split is searched on and whose test split is held out; a
+    source without splits is halved. metric: top1, top5, or agreement with the float network (no labels needed);
+    images: at most so many are searched on; out: a folder for the outputs. Raises CompileError for whatever the user
+    can mend.
+    """
+    options = options or Options()
+    graph = prepared(model)
+    if metric not in METRICS:
+        raise CompileError(f"there is no metric {metric!r} to tune for", help=f"the metrics are {', '.join(METRICS)}")
+    split = split_of(graph, data, images, options.seed, metric)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        options = replace(options, database=out / DATABASE)
+    found = tune_network(
+        graph,
+        split.search,
+        split.held_out,
+        load_platform(*platform_name(platform)),
+        options,
+        objective=objective,
+        layerwise=layerwise,
+        layers=layers,
+        groups=groups,
+        board=board,
+        k=METRICS[metric],
+    )
+    notes = [split.note]
+    if out is not None:
+        notes += write(found, out, command)
+    return replace(found, notes=tuple(notes))
+
+
+def tune_portable(
+    network: Path, platform: str, options: Options, *, out: Path | None = None, command: str = ""
+) -> Tuned:
+    """The same for a network that a descriptor describes and command lines measure. Raises CompileError."""
+    from bitwright.tuner.command import CommandJudge, load_network
+
+    descriptor = load_network(network)
+    file, name = platform_name(platform)
+    space = descriptor.space(load_platform(file, name or descriptor.platform))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        options = replace(options, database=out / DATABASE)
+    constraint = replace(options.constraint, tolerance=descriptor.err_margin)
+    options = replace(options, constraint=constraint)
+    found = tune_command(space, descriptor.objective(), CommandJudge(descriptor), options)
+    return found if out is None else replace(found, notes=tuple(write(found, out, command)))
+
+
+def prepared(model: str | Path | Graph) -> Graph:
+    """The network after the structure passes, in float. Raises CompileError as loading does."""
+    graph = edit.copy(model) if isinstance(model, Graph) else load(model)
+    for value in graph.values.values():
+        if isinstance(value.type, Type) and value.type.number is not None:
+            edit.set_type(value, value.type.with_format(F32))
+    return run_passes(graph, PREPARE, Context())
+
+
+def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> Split:
+    """The images of the search and the held-out ones. Raises CompileError if there are too few, or no labels."""
+    from bitwright.models.datasets import load as load_data
+
+    train, test = load_data(source, "train"), load_data(source, "test")
+    if len(graph.inputs) != 1:
+        raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; the tuner takes networks of one")
+    for part in (train, test):
+        check_shape(graph.inputs[0], graph.input_name(graph.inputs[0]), part.x)
+    if metric != "agreement" and (train.y is None or test.y is None):
+        raise CompileError(f"{source} has no labels", help="--metric agreement needs none")
+    if not np.array_equal(train.x, test.x):
+        search, held_out = np.arange(min(len(train.x), images)), np.arange(len(test.x))
+        note = "searched on the training split; the accuracy is that of the test split"
+    else:
+        if len(test.x) < 2:
+            raise CompileError(f"{source} has {len(test.x)} sample; a search needs some, and its check others")
+        order = np.random.default_rng(seed).permutation(len(test.x))
+        half = len(order) // 2
+        search, held_out = np.sort(order[half:][:images]), np.sort(order[:half])
+        note = "the data are not split: one half was searched on, the accuracy is that of the other"
+    return Split(_samples(train, search, metric), _samples(test, held_out, metric), note)
+
+
+def _samples(data: Dataset, which: np.ndarray[tuple[int], np.dtype[np.int64]], metric: str) -> Samples:
+    return Samples(data.x[which], None if data.y is None or metric == "agreement" else data.y[which])
+
+
+def platform_name(text: str) -> tuple[str, str | None]:
+    """`fpga.py:FPGA` as file and name."""
+    file, colon, name = text.rpartition(":")
+    return (file, name) if colon and file.endswith(".py") else (text, None)

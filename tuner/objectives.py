@@ -1,0 +1,195 @@
+"""What a search makes small: a number of a format assignment, by name, as a weighted sum, or a function of the user's.
+
+bits      sum of width x size over weights and inputs of the target layers (the default objective of libnumber); biases
+          a channel, which the paper does not have, count 5 bits each
+energy    picojoules of a frame's multiplications and additions, from Table I of the LeNet paper (Horowitz, 2014):
+          integers 3.1/32^2 pJ a product bit and 0.1/32 pJ a sum bit; FLOAT 16 and 32 1.1 and 3.7 pJ a product, 0.4 and
+          0.9 pJ a sum, between and beyond them in proportion to the width; EXP and BIN shift or add, and multiply not
+lut, bram, dsp, latency   of the accelerator's estimate on a board (middle of a range; cycles for latency)
+
+`bits+0.5*energy` is a weighted sum; `mine.py:cost` calls cost({"conv1.weight": format, ...}, targets).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import runpy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitwright.backends.hls.board import Board, load_board
+from bitwright.backends.hls.plan import plan
+from bitwright.backends.hls.stages import stages_of
+from bitwright.ir import edit
+from bitwright.ir.assign import assign, layers
+from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Canonical
+from bitwright.ir.graph import Graph, Node
+from bitwright.passes import Context, run_passes
+from bitwright.passes.accumulators import DeriveAccumulators
+from bitwright.passes.formats import AnnotateFormats
+from bitwright.tuner.targets import Target
+
+Formats = Mapping[str, Canonical]
+Objective = Callable[[Formats], float]
+
+_TERM = re.compile(r"(?:(?P<factor>[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*\*\s*)?(?P<name>.+)")
+
+
+@dataclass(frozen=True)
+class Bits:
+    """The paper's default: bits of all target tensors."""
+
+    targets: Sequence[Target]
+
+    def __call__(self, formats: Formats) -> float:
+        return float(sum(_bits(formats[target.name], target.size) for target in self.targets))
+
+
+def _bits(format: Canonical, size: int) -> int:
+    return format.width * size + BIAS_BITS * (format.channels or 0)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Picojoules a frame. layers: for each, the names of weight and input, multiplications, and inputs of one sum."""
+
+    layers: Sequence[tuple[str, str, int, int]]
+
+    def __call__(self, formats: Formats) -> float:
+        return sum(macs * _mac_energy(formats[weight], formats[x], inputs) for weight, x, macs, inputs in self.layers)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A figure of the estimate of the fastest plan on a board; tensors that are no targets are FIXED 16."""
+
+    graph: Graph
+    board: Board
+    figure: str
+    context: Context
+
+    def __call__(self, formats: Formats) -> float:
+        made = edit.copy(self.graph)
+        assign(made, formats)
+        passes = [AnnotateFormats(weights="FIXED 16", activations="FIXED 16", keep=True), DeriveAccumulators()]
+        found = plan(stages_of(run_passes(made, passes, self.context)), self.board).estimate
+        if self.figure == "latency":
+            return float(found.latency)
+        total = found.total
+        return {"lut": sum(total.lut) / 2, "bram": float(total.bram18), "dsp": float(total.dsp)}[self.figure]
+
+
+BIAS_BITS = 5
+HARDWARE = ("lut", "bram", "dsp", "latency")
+NAMES = ("bits", "energy", *HARDWARE)
+
+
+def objective_of(
+    text: str, graph: Graph | None, targets: Sequence[Target], board: str = "pynq-z2", context: Context | None = None
+) -> Objective:
+    """The objective that `text` names. Raises CompileError for what it does not know.
+
+    graph: None where only the tensors' sizes are known (the portable mode), which allows bits and files of the user's.
+    """
+    if text.strip().lower() == "default":
+        text = "bits"
+    if re.fullmatch(r".+\.py:\w+", text):
+        return _of_file(text, targets)
+    terms = []
+    for part in text.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        name = match["name"].strip() if match else part
+        if match is None or name not in NAMES:
+            raise CompileError(
+                f"there is no objective {name!r}", help=f"the objectives are {', '.join(NAMES)}, sums, file.py:function"
+            )
+        if name != "bits" and graph is None:
+            raise CompileError(f"the objective {name} needs the network itself", help="use bits or file.py:function")
+        terms.append((float(match["factor"] or 1), _named(name, graph, targets, board, context or Context())))
+    if len(terms) == 1 and terms[0][0] == 1:
+        return terms[0][1]
+    return lambda formats: sum(factor * term(formats) for factor, term in terms)
+
+
+def _named(name: str, graph: Graph | None, targets: Sequence[Target], board: str, context: Context) -> Objective:
+    if name == "bits":
+        return Bits(targets)
+    assert graph is not None
+    if name == "energy":
+        return Energy(_layers(graph, targets))
+    return Hardware(graph, load_board(board), name, context)
+
+
+def _layers(graph: Graph, targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
+    known = {name: target.name for target in targets for name in (target.name, *target.aliases)}
+    return [
+        (known[f"{node.name}.weight"], known[f"{node.name}.input"], *_work(node))
+        for node in layers(graph)
+        if f"{node.name}.weight" in known
+    ]
+
+
+def macs(node: Node) -> int:
+    """Multiplications of a conv2d or dense for one sample."""
+    return _work(node)[0]
+
+
+def _work(node: Node) -> tuple[int, int]:
+    weight = node.operand(1).tensor_type.static_shape or ()
+    inputs = math.prod(weight[1:])
+    if node.op == "dense":
+        return math.prod(weight), inputs
+    sides = node.operand(0).tensor_type.shape
+    assert sides is not None
+    positions = math.prod(_places(node, axis, side) for axis, side in enumerate(sides[2:]) if isinstance(side, int))
+    return weight[0] * inputs * positions, inputs
+
+
+def _places(node: Node, axis: int, side: int) -> int:
+    """Places of the window along an axis."""
+    from bitwright.ir.ops import integers
+
+    kernel = integers(node, "kernel") or (node.operand(1).tensor_type.static_shape or ())[2:]
+    pads = integers(node, "pads") or (0,) * (2 * len(kernel))
+    strides = integers(node, "strides") or (1,) * len(kernel)
+    dilations = integers(node, "dilations") or (1,) * len(kernel)
+    span = dilations[axis] * (kernel[axis] - 1) + 1
+    return (side + pads[axis] + pads[axis + len(kernel)] - span) // strides[axis] + 1
+
+
+def _mac_energy(w: Canonical, x: Canonical, inputs: int) -> float:
+    if any(format.kind.endswith("FLOAT") for format in (w, x)):
+        width = max(w.width, x.width)
+        return 1.1 + (3.7 - 1.1) / 16 * (width - 16) + 0.4 + (0.9 - 0.4) / 16 * (width - 16)
+    sum_bits = _span(w) + _span(x) + math.ceil(math.log2(max(inputs, 1)))
+    shifts = any(format.n_f == 0 for format in (w, x))
+    product = 0.0 if shifts else 3.1 / 1024 * w.width * x.width
+    return product + 0.1 / 32 * sum_bits
+
+
+def _span(format: Canonical) -> int:
+    """Bits of a number as a multiple of its format's step."""
+    return format.max_code.bit_length() + format.n_s
+
+
+def _of_file(text: str, targets: Sequence[Target]) -> Objective:
+    path, _, name = text.rpartition(":")
+    if not Path(path).is_file():
+        raise CompileError(f"the objective's file {path} does not exist")
+    try:
+        function = runpy.run_path(path).get(name)
+    except (Exception, SystemExit) as error:
+        raise CompileError(f"{path}: running it raised {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise CompileError(f"{path} has no function {name}")
+
+    def objective(formats: Formats) -> float:
+        try:
+            return float(function(dict(formats), tuple(targets)))
+        except Exception as error:
+            raise CompileError(f"{path}: {name}() raised {type(error).__name__}: {error}") from error
+
+    return objective

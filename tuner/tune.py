@@ -1,0 +1,200 @@
+"""A search from its inputs to its result: problem, algorithm, budget, and accuracy on images that it never saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import first_output
+from bitwright.ir.errors import CompileError
+from bitwright.ir.graph import Graph
+from bitwright.ir.tensor import Array
+from bitwright.passes.base import Context
+from bitwright.tuner.algorithms import algorithm
+from bitwright.tuner.candidate import Candidate
+from bitwright.tuner.confidence import clopper_pearson
+from bitwright.tuner.database import Database, Evaluation
+from bitwright.tuner.judge import Judge, SimulationJudge
+from bitwright.tuner.objectives import Objective, objective_of
+from bitwright.tuner.platforms import Platform
+from bitwright.tuner.problem import Constraint, OutOfTime, Problem
+from bitwright.tuner.space import Layerwise, Space, space_of
+from bitwright.tuner.targets import targets_of
+from bitwright.tuner.workers import workers
+
+CALIBRATION_SAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a search is asked for. budget: seconds, or None; jobs: processes; cluster: a Dask scheduler's address."""
+
+    algorithm: str = "whittle"
+    constraint: Constraint = field(default_factory=Constraint)
+    budget: float | None = None
+    seed: int = 0
+    jobs: int = 1
+    cluster: str | None = None
+    database: Path | None = None
+    resume: bool = False
+    say: Callable[[Evaluation], None] = lambda evaluation: None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images [N, ...] and labels int [N]; without labels the float network's own answers stand for them."""
+
+    x: Array
+    y: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Accuracies on images that the search never saw: right answers of so many, and the interval of Clopper-Pearson."""
+
+    right: int
+    float_right: int
+    images: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.images
+
+    @property
+    def float_accuracy(self) -> float:
+        return self.float_right / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """In which the accuracy lies with 95 % confidence."""
+        return clopper_pearson(self.right, self.images, CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found.
+
+    accuracy, reference, least: of the candidate, of the float network, and the least that was asked for, on the search
+    images; trace: every measurement in order; spent: in full-set equivalents; seconds: of wall time; complete: False if
+    the budget ended it; graph: the network in the candidate's formats and numbers, None in the portable mode; notes:
+    what a person should know.
+    """
+
+    problem: Problem
+    candidate: Candidate
+    accuracy: float
+    reference: float
+    least: float
+    seconds: float
+    complete: bool
+    graph: Graph | None = None
+    held_out: HeldOut | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """The objective of the candidate."""
+        return self.problem.cost(self.candidate)
+
+    @property
+    def float_cost(self) -> float:
+        """The objective of FLOAT 32 everywhere."""
+        return self.problem.cost(self.problem.float32)
+
+    @property
+    def spent(self) -> float:
+        return self.problem.spent
+
+    @property
+    def trace(self) -> list[Evaluation]:
+        return self.problem.trace
+
+
+def tune_network(
+    graph: Graph,
+    search: Samples,
+    held_out: Samples | None,
+    platform: Platform,
+    options: Options,
+    *,
+    objective: str = "bits",
+    layerwise: Layerwise = "both",
+    layers: Sequence[str] = (),
+    groups: Sequence[Sequence[str]] = (),
+    board: str = "pynq-z2",
+    k: int = 1,
+) -> Tuned:
+    """Search the formats of a prepared float network on `search`, and measure the result on `held_out`.
+
+    layers: the target layers by name or op, all by default; groups: layers that share formats; board: of hardware
+    objectives; k: a label among the k highest scores is right. Raises CompileError for whatever the user can mend.
+    """
+    targets = targets_of(graph, search.x[:CALIBRATION_SAMPLES], layers)
+    space = space_of(targets, platform, layerwise, groups)
+    context = Context(samples={graph.input_name(graph.inputs[0]): search.x[:CALIBRATION_SAMPLES]})
+    judge = SimulationJudge(graph, search.x, labels(graph, search), k)
+    found = _searched(space, objective_of(objective, graph, targets, board, context), judge, options)
+    return _with_network(found, graph, held_out, k)
+
+
+def tune_command(space: Space, objective: Objective, judge: Judge, options: Options) -> Tuned:
+    """Search by an accuracy that a command prints (the portable mode). Raises CompileError as that command fails."""
+    if algorithm(options.algorithm).needs_network:
+        raise CompileError(f"{options.algorithm} needs the network itself, not a command", help="--algorithm libnumber")
+    return _searched(space, objective, judge, options)
+
+
+def labels(graph: Graph, samples: Samples) -> NDArray[np.int64]:
+    """The labels, or the float network's answers where there are none."""
+    if samples.y is not None:
+        return samples.y
+    return np.asarray(first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1).argmax(1), np.int64)
+
+
+def _searched(space: Space, objective: Objective, judge: Judge, options: Options) -> Tuned:
+    began = time.monotonic()
+    search = algorithm(options.algorithm).load()
+    database = Database(options.database, judge.identity())
+    if not options.resume:
+        database.forget()
+    try:
+        with workers(judge, options.jobs, options.cluster) as pool:
+            deadline = None if options.budget is None else began + options.budget
+            problem = Problem(
+                space, objective, judge, options.constraint, database, pool, options.seed, deadline, options.say
+            )
+            candidate, complete = _within(problem, search)
+            problem.deadline = None
+            accuracy, reference = problem.accuracy(candidate), problem.accuracy(problem.float32)
+            least = problem.least()
+    finally:
+        database.close()
+    return Tuned(problem, candidate, accuracy, reference, least, time.monotonic() - began, complete)
+
+
+def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[Candidate, bool]:
+    """What the search ends with, or the best it had found when its time was over."""
+    try:
+        return search(problem), True
+    except OutOfTime:
+        best = problem.best
+        return (problem.float32 if best is None else problem.candidates[best.candidate]), False
+
+
+def _with_network(found: Tuned, graph: Graph, held_out: Samples | None, k: int) -> Tuned:
+    """The same with its graph, and with accuracies on held-out images."""
+    measured = None
+    if held_out is not None:
+        judge = SimulationJudge(graph, held_out.x, labels(graph, held_out), k)
+        right, float_right = (
+            int(judge.hits(candidate, slice(None)).sum()) for candidate in (found.candidate, found.problem.float32)
+        )
+        measured = HeldOut(right, float_right, len(held_out.x))
+    return Tuned(**{**found.__dict__, "graph": found.candidate.apply(graph), "held_out": measured})

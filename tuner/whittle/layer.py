@@ -1,0 +1,153 @@
+"""One layer in new formats: the weights and the bias that keep its float output best, given the inputs it now gets.
+
+Let x be the layer's float inputs and x' those it gets when everything before is in its formats. With the means taken
+out (the bias makes up for them), H = sum x' x'^T, and
+
+    W' = W + W (sum (x - x') x'^T) (H + r I)^-1     the float weights that suit x' best, kept near W by the ridge r
+    Q  = rounded(W', H)                             second-order rounding
+    b' = b + W mean(x) - Q mean(x')                 the mean output stays
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.ir.formats import Canonical, best_bias
+from bitwright.ir.graph import Node
+from bitwright.tuner.whittle.patches import Rows
+from bitwright.tuner.whittle.rounding import Curvature, Grid, Matrix, damage, rounded
+
+SHIFTS = (0, 1, -1)
+RIDGE = 0.01
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A layer's numbers in a format: weights and bias (None where the layer has none) in their own shapes.
+
+    error: sum |change of the output|^2 over sum |output|^2, the means taken out.
+    """
+
+    format: Canonical
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+    error: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One group's rows of weights, refitted, and what rounding needs."""
+
+    w: Matrix
+    curvature: Curvature
+    power: float
+    shift: Matrix
+    mean: Matrix
+
+
+class Statistics:
+    """What a layer's inputs say about its weights: the refitted weights and the curvature of each group."""
+
+    def __init__(self, node: Node, x: Rows, exact: Rows | None = None) -> None:
+        """x: the inputs the layer gets, as `patches` gives them; exact: the float ones, if they differ."""
+        weight, bias = node.operand(1), node.optional(2)
+        assert weight.tensor is not None
+        self.data = weight.tensor.data
+        self.bias = None if bias is None or bias.tensor is None else bias.tensor.data.astype(np.float64)
+        rows = self.data.astype(np.float64).reshape(len(x), self.data.shape[0] // len(x), -1)
+        self.groups = [self._group(w, a, b) for w, a, b in zip(rows, x, exact or x, strict=True)]
+
+    def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32]) -> _Group:
+        mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
+        here = x - mean
+        h = (here.T @ here).astype(np.float64) / len(x)
+        curvature = Curvature.of(h)
+        power = float(np.einsum("ij,ij->", w @ h, w))
+        if exact is x:
+            return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
+        cross = ((exact - exact_mean - here).T @ here).astype(np.float64) / len(x)
+        ridge = RIDGE * np.trace(h) / len(h) * np.eye(len(h))
+        fitted = w + np.linalg.solve(h + ridge, (w @ cross).T).T
+        return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
+
+    def fit(
+        self,
+        formats: Sequence[Canonical],
+        per_channel: bool = False,
+        shifts: Sequence[int] = SHIFTS,
+        sweeps: int = 1,
+    ) -> list[Fitted]:
+        """For every format (FIXED, BIN and EXP) the best bias and its best numbers.
+
+        per_channel: a bias for each output channel; shifts: biases tried, counted from that of least squared error
+        weighted by the inputs' power; sweeps: of coordinate descent.
+        """
+        starts = [self._start(format, per_channel) for format in formats]
+        found: dict[int, Fitted] = {}
+        for is_power in (False, True):
+            own = [i for i, format in enumerate(formats) if bool(format.n_e) == is_power]
+            tried = [_moved(starts[i], shift) for i in own for shift in shifts]
+            numbers, errors = self._rounded(tried, sweeps) if tried else (np.empty(0), np.empty(0))
+            for place, i in enumerate(own):
+                part = slice(place * len(shifts), (place + 1) * len(shifts))
+                found[i] = self._best(starts[i], numbers[part], errors[part], np.array(shifts))
+        return [found[i] for i in range(len(formats))]
+
+    def plain_error(self, format: Canonical, per_channel: bool) -> float:
+        """The error of rounding to nearest, inputs taken as uncorrelated: cheap, for comparing kinds."""
+        q = self._start(format, per_channel).quantize(self._rows)
+        return float((np.square(q - self._rows) * self._powers).sum())
+
+    @property
+    def _rows(self) -> Matrix:
+        return np.concatenate([group.w for group in self.groups])
+
+    @property
+    def _powers(self) -> Matrix:
+        """The mean square of the input that each weight meets."""
+        return np.concatenate([np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape) for g in self.groups])
+
+    def _start(self, format: Canonical, per_channel: bool) -> Canonical:
+        return best_bias(format, self._rows, self._powers, 0 if per_channel else None).format
+
+    def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> tuple[Matrix, Matrix]:
+        """Numbers [formats, outputs, inputs] and damages [formats, outputs], all formats in one go."""
+        numbers, errors, start = [], [], 0
+        for group in self.groups:
+            stop = start + len(group.w)
+            own = [f.at(tuple(f.biases[start:stop].tolist()), 0) if f.axis is not None else f for f in formats]
+            w = np.tile(group.w, (len(formats), 1))
+            q = rounded(w, group.curvature, Grid([(format, len(group.w)) for format in own]), sweeps)
+            numbers.append(q.reshape(len(formats), *group.w.shape))
+            errors.append(damage(w, q, group.curvature).reshape(len(formats), -1))
+            start = stop
+        return np.concatenate(numbers, 1), np.concatenate(errors, 1)
+
+    def _best(self, start: Canonical, numbers: Matrix, errors: Matrix, shifts: NDArray[np.int64]) -> Fitted:
+        """The best shift, for each channel where these have biases of their own."""
+        rows = np.arange(errors.shape[1])
+        best = np.argmin(errors, 0) if start.axis is not None else np.full(len(rows), np.argmin(errors.sum(1)))
+        q = numbers[best, rows]
+        steps = shifts[best]
+        format = _moved(start, steps if start.axis is not None else int(steps[0]))
+        error = float(errors[best, rows].sum()) / max(sum(group.power for group in self.groups), 1e-30)
+        return Fitted(format, q.astype(np.float32).reshape(self.data.shape), self._bias(q), error)
+
+    def _bias(self, q: Matrix) -> NDArray[np.float32] | None:
+        if self.bias is None:
+            return None
+        change, start = [], 0
+        for group in self.groups:
+            own = q[start : start + len(group.w)]
+            change.append(group.shift + (group.w - own) @ group.mean)
+            start += len(group.w)
+        return (self.bias + np.concatenate(change)).astype(np.float32)
+
+
+def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:
+    biases = format.biases + shift
+    return format.at(int(biases)) if format.axis is None else format.at(tuple(int(b) for b in biases), format.axis)

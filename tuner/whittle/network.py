@@ -1,0 +1,220 @@
+"""The network as whittle sees it: its layers one after the other, refitted to what the formats before them leave.
+
+An assignment takes one format (kind and width) for every variable of the space. `build` gives it biases and numbers,
+layer by layer: a layer's inputs are rounded, its weights are refitted to those inputs, and so on. Layers whose formats,
+and those of all layers before, were built before are taken from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.ir import edit
+from bitwright.ir.assign import format_names, spread
+from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Canonical, best_bias
+from bitwright.ir.graph import Graph, Node
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.tuner.candidate import Candidate
+from bitwright.tuner.problem import Problem
+from bitwright.tuner.space import Variable
+from bitwright.tuner.targets import Target
+from bitwright.tuner.whittle.cuts import Cuts
+from bitwright.tuner.whittle.layer import Fitted, Statistics
+from bitwright.tuner.whittle.patches import Rows, patches
+
+SAMPLES = 1000
+MOST_VALUES = 50_000
+KEPT = 32
+WIDEST = 8
+
+Assignment = tuple[Canonical, ...]
+"""A format for every variable of the space; its bias is not used."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network in an assignment: formats with biases by target, and the replaced numbers by value name."""
+
+    formats: Mapping[str, Canonical] = field(default_factory=dict)
+    values: Mapping[str, Array] = field(default_factory=dict)
+
+    def with_format(self, target: Target, format: Canonical, values: Mapping[str, Array] | None = None) -> Built:
+        return Built({**self.formats, target.name: format}, {**self.values, **(values or {})})
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What is built so far, and the values of the samples at the cut before node `place`."""
+
+    built: Built
+    values: dict[str, Array]
+    place: int
+
+
+class Network:
+    """The layers of a problem's network, with the float values of some samples at every cut."""
+
+    def __init__(self, problem: Problem, graph: Graph, x: Array, per_channel: bool, threads: int = 0) -> None:
+        self.problem = problem
+        self.graph = graph
+        self.per_channel = per_channel
+        self.cuts = Cuts(graph, x, threads)
+        self.names = format_names(graph)
+        targets = {target.name: target for target in problem.space.targets}
+        self.variable = {t.name: i for i, v in enumerate(problem.space.variables) for t in v.targets}
+        self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
+        self.float_values = self._float_values()
+        self.rows: dict[str, Rows] = {}
+        self.float_statistics: dict[str, Statistics] = {}
+        self.reached: dict[State, tuple[dict[str, Array], Statistics]] = {}
+        self.states: dict[tuple[Canonical, ...], State] = {}
+
+    def node(self, target: Target) -> Node:
+        """The first layer that a target belongs to."""
+        return self.graph.nodes[self.place(target)]
+
+    def place(self, target: Target) -> int:
+        return self.cuts.place[target.layer]
+
+    def _float_values(self) -> dict[str, Array]:
+        """The float inputs of the target layers, and the output, from one pass over the samples."""
+        wanted = list(dict.fromkeys(self.node(t).operand(0).name for t in self.order))
+        wanted += [self.names[t.name].name for t in self.order if t.role == "input"]
+        wanted.append(self.graph.outputs[0].value.name)
+        for place in {self.place(t) for t in self.order}:
+            wanted += self.cuts.live[place]
+        names = [name for name in dict.fromkeys(wanted) if name != self.graph.inputs[0].name]
+        found = self.cuts.simulation.run({self.cuts.graph.input_name(self.graph.inputs[0]): self.cuts.x}, wanted=names)
+        self.problem.charge(len(self.cuts.x))
+        return {**found, **self.cuts.inputs()}
+
+    @property
+    def logits(self) -> Array:
+        """The float network's output [samples, classes]."""
+        found = self.float_values[self.graph.outputs[0].value.name]
+        return found.reshape(len(found), -1)
+
+    # ---- formats of single tensors
+
+    def float_rows(self, target: Target) -> Rows:
+        """The float inputs that a layer's weights meet."""
+        if target.layer not in self.rows:
+            node = self.node(target)
+            self.rows[target.layer] = patches(node, self.float_values[node.operand(0).name])
+        return self.rows[target.layer]
+
+    def statistics_of(self, target: Target) -> Statistics:
+        """The statistics of a layer on float inputs."""
+        if target.layer not in self.float_statistics:
+            self.float_statistics[target.layer] = Statistics(self.node(target), self.float_rows(target))
+        return self.float_statistics[target.layer]
+
+    def weight_error(self, target: Target, format: Canonical) -> float:
+        """The error of rounding a layer's weights to nearest, for comparing kinds."""
+        return self.statistics_of(target).plain_error(format, self.per_channel)
+
+    def fit_alone(self, target: Target, formats: Sequence[Canonical]) -> list[Fitted]:
+        """A layer's numbers in each format, on float inputs, found quickly."""
+        return self.statistics_of(target).fit(formats, self.per_channel, shifts=(0,), sweeps=0)
+
+    def input_format(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
+        """The format with the bias of least squared error on the float values, and that error over their power."""
+        values = self._sampled(self.float_values[self.node(target).operand(0).name])
+        fit = best_bias(format, values)
+        return fit.format, float(fit.error) / max(float(np.square(values).sum()), 1e-30)
+
+    def _sampled(self, values: Array) -> NDArray[np.float64]:
+        flat = values.reshape(-1)
+        return flat[:: max(1, flat.size // MOST_VALUES)].astype(np.float64)
+
+    # ---- whole assignments
+
+    def build(self, assignment: Assignment) -> Candidate:
+        """The candidate of an assignment: biases found, weights refitted layer by layer."""
+        built = self.state(assignment, len(self.order)).built
+        return self.problem.formats(built.formats, built.values)
+
+    def state(self, assignment: Assignment, count: int) -> State:
+        """The network with the first `count` targets built."""
+        state = State(Built(), self.cuts.inputs(), 0)
+        key: tuple[Canonical, ...] = ()
+        for target in self.order[:count]:
+            key = (*key, assignment[self.variable[target.name]])
+            if key not in self.states:
+                self.states[key] = self.extended(state, target, key[-1])
+            state = self.states[key]
+        return state
+
+    def extended(self, state: State, target: Target, format: Canonical) -> State:
+        """One more target built: its format's bias, and for weights the numbers."""
+        if target.role == "input":
+            return State(
+                state.built.with_format(target, self.input_format(target, format)[0]), state.values, state.place
+            )
+        node, place = self.node(target), self.place(target)
+        values, statistics = self._reached(state, target)
+        (fitted,) = statistics.fit([format], self.per_channel)
+        return State(state.built.with_format(target, fitted.format, numbers_of(node, fitted)), values, place)
+
+    def _reached(self, state: State, target: Target) -> tuple[dict[str, Array], Statistics]:
+        """The values at the cut before a layer, and the layer's statistics on them; the last few are kept."""
+        if state not in self.reached:
+            node, place = self.node(target), self.place(target)
+            graph = self.use(state.built)
+            values = self.cuts.forward(state.values, state.place, place)
+            self.problem.charge(len(self.cuts.x) * self.cuts.share(state.place, place))
+            name = node.operand(0).name
+            number = graph.values[name].tensor_type.number
+            x = values[name] if number is None else number.quantize(values[name])
+            statistics = Statistics(node, patches(node, x), self.float_rows(target))
+            if len(self.reached) >= KEPT:
+                self.reached.pop(next(iter(self.reached)))
+            self.reached[state] = values, statistics
+        return self.reached[state]
+
+    def use(self, built: Built) -> Graph:
+        """Run the graph with what is built so far from now on; everything else is float."""
+        made = self.apply(built)
+        self.cuts.use(made)
+        return made
+
+    def apply(self, built: Built) -> Graph:
+        """The graph with what is built so far; everything else is float."""
+        made = edit.copy(self.graph)
+        for name, array in built.values.items():
+            edit.set_tensor(made.values[name], Tensor(array))
+        for name, format in built.formats.items():
+            value = made.values[self.names[name].name]
+            edit.set_type(value, value.tensor_type.with_format(format))
+        spread(made)
+        return made
+
+
+def numbers_of(node: Node, fitted: Fitted) -> dict[str, Array]:
+    """The fitted weights and bias by the names of their values."""
+    found: dict[str, Array] = {node.operand(1).name: fitted.weight}
+    bias = node.optional(2)
+    if bias is not None and fitted.bias is not None:
+        found[bias.name] = fitted.bias
+    return found
+
+
+def widths(variable: Variable, widest: int = WIDEST) -> dict[int, list[Canonical]]:
+    """The FIXED, EXP and BIN formats of a variable by width, up to `widest` bits (or the narrowest, if all are wider).
+
+    Raises CompileError if it has none.
+    """
+    found: dict[int, list[Canonical]] = {}
+    for format in sorted(variable.formats, key=lambda f: f.width):
+        if (format.n_e == 0 or format.n_f == 0) and (format.width <= widest or not found):
+            found.setdefault(format.width, []).append(format)
+    if not found:
+        raise CompileError(
+            f"{variable.name}: the platform has no FIXED, EXP or BIN format", help="--algorithm libnumber"
+        )
+    return found

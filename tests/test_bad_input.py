@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bitwright
 import bitwright.models.datasets
-import bitwright.tuner.uniform
 from bitwright.cli import main
 
 BOARDS = Path(__file__).parents[1] / "backends" / "hls" / "boards"
@@ -473,12 +472,12 @@ def test_a_tolerance_without_data(refused: Refused) -> None:
 
 
 def test_a_tolerance_that_cannot_be_met(place: Path, refused: Refused) -> None:
-    """What decides is far smaller than what is added to it: 16 bits do not hold both."""
-    write(place / "fine.ir", dense(2, 2).replace("00000003", "[1000.0,1.0,1000.0,-1.0]"))
+    """What decides is a small difference of large inputs: 16 bits do not hold it."""
+    write(place / "fine.ir", dense(2, 2).replace("00000003", "[1.0,-1.0,-1.0,1.0]"))
     small = np.resize([0.001, -0.001], 40)
-    np.savez(place / "fine.npz", x=np.stack([np.ones(40), small], 1), y=(small < 0).astype(int))
+    np.savez(place / "fine.npz", x=np.stack([1000 + small, np.full(40, 1000)], 1), y=(small < 0).astype(int))
     refusal = refused(*command("compile", "fine.ir"), "--data", "fine.npz", "--tolerance", "1%")
-    assert refusal.first == "error: no uniform FIXED width up to 16 bits keeps 99.00% of the accuracy 1.0000"
+    assert refusal.first == "error: no formats of up to 16 bits keep 99.00% of the accuracy 1.0000"
     assert refusal.help == "allow a larger tolerance"
 
 

@@ -29,9 +29,11 @@ def upper_bound(successes: int, trials: int, confidence: float = 0.95) -> float:
     """The one-sided bound: the probability is at most this, but for a chance of 1 - confidence."""
     if successes >= trials:
         return 1.0
-    low, high = successes / trials, 1.0
+    low, high = 0.0, 1.0
     for _ in range(60):  # to the last bits of a float64
         middle = (low + high) / 2
+        if middle == 1:
+            break
         low, high = (middle, high) if _at_most(successes, trials, middle) > 1 - confidence else (low, middle)
     return high
 

@@ -86,9 +86,14 @@ class SimulationJudge:
         return hits(self.k, self.scores(candidate.apply(self.graph), self.x[which]), self.y[which])
 
     def scores(self, graph: Graph, x: Array) -> Array:
-        """The first output [N, classes] of the network with other formats and numbers."""
+        """The first output [N, classes] of the network with other formats and numbers. Raises CompileError if there is
+        a label without a class."""
         self.simulation.use(graph)
-        return first_output(self.simulation, x).reshape(len(x), -1)
+        found = first_output(self.simulation, x).reshape(len(x), -1)
+        low, high = int(self.y.min()), int(self.y.max())
+        if low < 0 or high >= found.shape[1]:
+            raise CompileError(f"labels run from {low} to {high}, the network has {found.shape[1]} classes")
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -4,8 +4,10 @@ bits      sum of width x size over weights and inputs of the target layers (the 
           a channel, which the paper does not have, count 5 bits each
 energy    picojoules of a frame's multiplications and additions, from Table I of the LeNet paper (Horowitz, 2014):
           integers 3.1/32^2 pJ a product bit and 0.1/32 pJ a sum bit; FLOAT 16 and 32 1.1 and 3.7 pJ a product, 0.4 and
-          0.9 pJ a sum, between and beyond them in proportion to the width; EXP and BIN shift or add, and multiply not
-lut, bram, dsp, latency   of the accelerator's estimate on a board (middle of a range; cycles for latency)
+          0.9 pJ a sum, on straight lines through these above 16 bits and in proportion to the width below; EXP and BIN
+          shift or add, and multiply not
+lut, bram, dsp, latency   of the accelerator's estimate on a board (middle of a range; cycles for latency); infinite for
+          formats that it cannot be built in
 
 `bits+0.5*energy` is a weighted sum; `mine.py:cost` calls cost({"conv1.weight": format, ...}, targets).
 """
@@ -16,26 +18,30 @@ import math
 import re
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitwright.backends.hls.board import Board, load_board
+from bitwright.backends.hls.estimate import Estimate
 from bitwright.backends.hls.plan import plan
 from bitwright.backends.hls.stages import stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import assign, layers
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
+from bitwright.ir.formats.named import FIXED8
 from bitwright.ir.graph import Graph, Node
 from bitwright.passes import Context, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats
+from bitwright.tuner.process import last_line
 from bitwright.tuner.targets import Target
 
 Formats = Mapping[str, Canonical]
 Objective = Callable[[Formats], float]
 
-_TERM = re.compile(r"(?:(?P<factor>[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*\*\s*)?(?P<name>.+)")
+_TERM = re.compile(r"(?:(?P<factor>(?:[0-9]+\.?|\.[0-9])[0-9]*(?:[eE][+-]?[0-9]+)?)\s*\*\s*)?(?P<name>.+)")
+_PLUS = re.compile(r"(?<![0-9.][eE])\+")
 
 
 @dataclass(frozen=True)
@@ -64,22 +70,39 @@ class Energy:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A figure of the estimate of the fastest plan on a board; tensors that are no targets are FIXED 16."""
+    """A figure of the estimate of the fastest plan on a board.
+
+    graph: in the formats of tensors that are no targets, FIXED 16 over their float ranges. Formats that cannot be
+    built, or not on this board, cost infinitely much.
+    """
 
     graph: Graph
     board: Board
     figure: str
     context: Context
+    known: dict[frozenset[tuple[str, Canonical]], float] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, formats: Formats) -> float:
-        made = edit.copy(self.graph)
-        assign(made, formats)
-        passes = [AnnotateFormats(weights="FIXED 16", activations="FIXED 16", keep=True), DeriveAccumulators()]
-        found = plan(stages_of(run_passes(made, passes, self.context)), self.board).estimate
+        key = frozenset(formats.items())
+        if key not in self.known:
+            self.known[key] = self._figure(formats)
+        return self.known[key]
+
+    def _figure(self, formats: Formats) -> float:
+        try:
+            found = self.estimate(formats)
+        except CompileError:
+            return math.inf
         if self.figure == "latency":
             return float(found.latency)
         total = found.total
         return {"lut": sum(total.lut) / 2, "bram": float(total.bram18), "dsp": float(total.dsp)}[self.figure]
+
+    def estimate(self, formats: Formats) -> Estimate:
+        """Of the fastest plan. Raises CompileError if there is none."""
+        made = edit.copy(self.graph)
+        assign(made, formats)
+        return plan(stages_of(run_passes(made, [DeriveAccumulators()], self.context)), self.board).estimate
 
 
 BIAS_BITS = 5
@@ -99,7 +122,7 @@ def objective_of(
     if re.fullmatch(r".+\.py:\w+", text):
         return _of_file(text, targets)
     terms = []
-    for part in text.split("+"):
+    for part in _PLUS.split(text):
         match = _TERM.fullmatch(part.strip())
         name = match["name"].strip() if match else part
         if match is None or name not in NAMES:
@@ -120,7 +143,10 @@ def _named(name: str, graph: Graph | None, targets: Sequence[Target], board: str
     assert graph is not None
     if name == "energy":
         return Energy(_layers(graph, targets))
-    return Hardware(graph, load_board(board), name, context)
+    annotated = run_passes(edit.copy(graph), [AnnotateFormats("FIXED 16", "FIXED 16")], context)
+    hardware = Hardware(annotated, load_board(board), name, context)
+    hardware.estimate({target.name: FIXED8.covering(target.max_abs) for target in targets})  # it can be built at all
+    return hardware
 
 
 def _layers(graph: Graph, targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
@@ -163,7 +189,7 @@ def _places(node: Node, axis: int, side: int) -> int:
 def _mac_energy(w: Canonical, x: Canonical, inputs: int) -> float:
     if any(format.kind.endswith("FLOAT") for format in (w, x)):
         width = max(w.width, x.width)
-        return 1.1 + (3.7 - 1.1) / 16 * (width - 16) + 0.4 + (0.9 - 0.4) / 16 * (width - 16)
+        return (1.1 + 0.4) * min(width / 16, 1) + (3.7 - 1.1 + 0.9 - 0.4) / 16 * max(width - 16, 0)
     sum_bits = _span(w) + _span(x) + math.ceil(math.log2(max(inputs, 1)))
     shifts = any(format.n_f == 0 for format in (w, x))
     product = 0.0 if shifts else 3.1 / 1024 * w.width * x.width
@@ -182,14 +208,21 @@ def _of_file(text: str, targets: Sequence[Target]) -> Objective:
     try:
         function = runpy.run_path(path).get(name)
     except (Exception, SystemExit) as error:
-        raise CompileError(f"{path}: running it raised {type(error).__name__}: {error}") from error
+        raise CompileError(f"{path}: running it raised {_said(error)}") from error
     if not callable(function):
         raise CompileError(f"{path} has no function {name}")
 
     def objective(formats: Formats) -> float:
         try:
-            return float(function(dict(formats), tuple(targets)))
+            found = float(function(dict(formats), tuple(targets)))
         except Exception as error:
-            raise CompileError(f"{path}: {name}() raised {type(error).__name__}: {error}") from error
+            raise CompileError(f"{path}: {name}() raised {_said(error)}") from error
+        if math.isnan(found):
+            raise CompileError(f"{path}: {name}() gave nan, which is neither cheap nor dear")
+        return found
 
     return objective
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {last_line(str(error))}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def report(found: Tuned, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "complete": found.complete,
-        "objective": found.cost,
-        "float_objective": found.float_cost,
+        "objective": _finite(found.cost),
+        "float_objective": _finite(found.float_cost),
         "space": found.problem.space.size,
         "search": {
             "accuracy": found.accuracy,
@@ -67,6 +68,11 @@ def report(found: Tuned, command: str) -> dict[str, Any]:
         "seconds": round(found.seconds, 3),
         "formats": {name: str(format) for name, format in sorted(found.candidate.formats.items())},
     }
+
+
+def _finite(cost: float) -> float | None:
+    """JSON has no infinity, which is what formats cost that cannot be built."""
+    return cost if math.isfinite(cost) else None
 
 
 def _table(path: Path, rows: Iterable[Evaluation]) -> None:
@@ -106,7 +112,8 @@ def _plot(found: Tuned, path: Path) -> list[str]:
     accuracy.legend(loc="lower right")
     objective.step([i for i, _ in numbered], [e.objective for _, e in numbered], where="mid")
     objective.set_ylabel("objective")
-    objective.set_yscale("log")
+    if all(0 < e.objective < math.inf for _, e in numbered):
+        objective.set_yscale("log")
     objective.set_xlabel("iteration")
     part = path.with_suffix(".part")
     figure.savefig(part, format="png", dpi=120)

@@ -29,13 +29,8 @@ from bitwright.tuner.targets import Role
 WIDEST = 64
 KINDS = ("FLOAT", "FIXED", "EXP", "BIN", "UFIXED", "UEXP", "UFLOAT")
 PER_TENSOR: Mapping[str, Iterable[int]] = {"FLOAT": [8, 16, 32], "FIXED": range(2, 33), "EXP": range(2, 10)}
-ANY: Mapping[str, Iterable[int]] = {
-    "BIN": [1],
-    "FIXED": range(2, 17),
-    "EXP": range(2, 9),
-    "UFIXED": range(1, 17),
-    "FLOAT": [32],
-}
+HARDWARE_WEIGHTS: Mapping[str, Iterable[int]] = {"BIN": [1], "FIXED": range(2, 17), "EXP": range(2, 9)}
+HARDWARE_INPUTS: Mapping[str, Iterable[int]] = {"FIXED": range(2, 17), "UFIXED": range(1, 17)}
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,6 @@ def _widths(widths: Any, where: str) -> list[int]:
 BUILT_IN = {
     "paper": platform_of({"paper": PER_TENSOR}),
     "full": replace(
-        platform_of({"full": ANY, "full.weight": {kind: widths for kind, widths in ANY.items() if kind != "UFIXED"}}),
-        per_channel=True,
+        platform_of({"full.weight": HARDWARE_WEIGHTS, "full.activation": HARDWARE_INPUTS}), per_channel=True
     ),
 }

@@ -6,6 +6,7 @@ Problem and deterministic in what it answers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,9 +38,15 @@ class Constraint:
     def least(self, reference: float, images: int | None) -> float:
         """The accuracy to reach, given the float network's. Raises CompileError if no accuracy is high enough."""
         least = reference * (1 - self.tolerance) if self.floor is None else self.floor
+        if images is None:
+            if self.confidence is None:
+                return least
+            raise CompileError(
+                "a confidence is of a number of images, which a command does not tell", help="leave --confidence out"
+            )
         if self.confidence is None:
-            return least
-        assert images is not None
+            right = round(least * images)  # what misses a number of right answers by rounding alone, means it
+            return right / images if math.isclose(right, least * images, rel_tol=1e-12) else least
         low, high = 0, images + 1
         while low < high:  # the fewest right answers whose lower bound is high enough
             middle = (low + high) // 2
@@ -67,6 +74,7 @@ class Problem:
     say: Callable[[Evaluation], None] = lambda evaluation: None
     trace: list[Evaluation] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Evaluation] = field(default_factory=dict)
     spent: float = 0.0
     _least: dict[bool, float] = field(default_factory=dict)
 
@@ -86,8 +94,10 @@ class Problem:
         """The accuracy that a candidate must reach on the full or the small set."""
         if full not in self._least:
             reference = self.accuracy(self.float32, full)
-            constraint = self.constraint if full else Constraint(self.constraint.tolerance, self.constraint.floor)
-            self._least[full] = constraint.least(reference, self.judge.images)
+            constraint = self.constraint if full else replace(self.constraint, confidence=None)
+            images = self.judge.images
+            counted = None if images is None else round(images * self.judge.share(full))
+            self._least[full] = constraint.least(reference, counted)
         return self._least[full]
 
     def accuracy(self, candidate: Candidate, full: bool = True) -> float:
@@ -96,17 +106,20 @@ class Problem:
     def accuracies(self, candidates: Sequence[Candidate], full: bool = True) -> list[float]:
         """The accuracies of candidates on the full or the small set. Raises OutOfTime once the budget is spent."""
         images = "full" if full else "small"
-        for candidate in candidates:
-            self.candidates.setdefault(candidate.key, candidate)
-        known = {e.candidate: e for e in self.trace if e.images == images}
-        asked = dict.fromkeys(candidate.key for candidate in candidates if candidate.key not in known)
-        measured = self._measure([self.candidates[key] for key in asked], full, images)
-        for evaluation in measured:
-            known[evaluation.candidate] = evaluation
-        return [known[candidate.key].accuracy for candidate in candidates]
+        asked = {c.key: c for c in candidates if (c.key, images) not in self.answers}
+        self.candidates |= asked
+        self._measure(list(asked.values()), full, images)
+        return [self.answers[candidate.key, images].accuracy for candidate in candidates]
 
-    def record(self, candidate: Candidate, images: str, cost: float, measure: Callable[[], float]) -> float:
-        """A number that an algorithm measures itself, kept like any other: on some of the images, say."""
+    def record(
+        self, candidate: Candidate, images: str, cost: float, measure: Callable[[], float], quiet: bool = False
+    ) -> float:
+        """A number that an algorithm measures itself, kept like any other: on some of the images, say.
+
+        quiet: it is no accuracy, and has no place in the trace.
+        """
+        if (candidate.key, images) in self.answers:
+            return self.answers[candidate.key, images].accuracy
         self.candidates.setdefault(candidate.key, candidate)
         found = self._known(candidate, images)
         if found is None:
@@ -116,7 +129,7 @@ class Problem:
             seconds = time.perf_counter() - began
             found = Evaluation(candidate.key, images, value, self.cost(candidate), cost, seconds, candidate.text)
             self.database.add(found)
-        self._note(found)
+        self._note(found, quiet)
         return found.accuracy
 
     def charge(self, images: float) -> None:
@@ -142,14 +155,13 @@ class Problem:
         """What was measured on the full set and is beaten in cost and accuracy by nothing, cheapest first."""
         return pareto(e for e in self.trace if e.images == "full")
 
-    def _measure(self, candidates: list[Candidate], full: bool, images: str) -> list[Evaluation]:
-        waiting = [c for c in candidates if self._known(c, images) is None]
+    def _measure(self, candidates: list[Candidate], full: bool, images: str) -> None:
+        known = [self._known(candidate, images) for candidate in candidates]
+        waiting = [candidate for candidate, found in zip(candidates, known, strict=True) if found is None]
         if waiting:
             self.check_time()
         fresh = self.workers.measure([(candidate, full) for candidate in waiting])
-        found = []
-        for candidate in candidates:
-            evaluation = self._known(candidate, images)
+        for candidate, evaluation in zip(candidates, known, strict=True):
             if evaluation is None:
                 began = time.perf_counter()
                 accuracy = next(fresh)
@@ -162,18 +174,18 @@ class Problem:
                 self.check_time()
             else:
                 self._note(evaluation)
-            found.append(evaluation)
-        return found
 
     def _known(self, candidate: Candidate, images: str) -> Evaluation | None:
         """What an earlier run measured; its objective may have been another."""
         found = self.database.find(candidate.key, images)
         return None if found is None else replace(found, objective=self.cost(candidate))
 
-    def _note(self, evaluation: Evaluation) -> None:
-        self.trace.append(evaluation)
+    def _note(self, evaluation: Evaluation, quiet: bool = False) -> None:
+        self.answers[evaluation.candidate, evaluation.images] = evaluation
         self.spent += evaluation.cost
-        self.say(evaluation)
+        if not quiet:
+            self.trace.append(evaluation)
+            self.say(evaluation)
 
 
 def pareto(evaluations: Iterable[Evaluation]) -> list[Evaluation]:

@@ -184,6 +184,8 @@ def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[C
     try:
         return search(problem), True
     except OutOfTime:
+        problem.deadline = None
+        problem.least()
         best = problem.best
         return (problem.float32 if best is None else problem.candidates[best.candidate]), False
 

@@ -27,15 +27,19 @@ from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
 from bitwright.ir.text import to_text
 from bitwright.ir.types import Type
-from bitwright.passes import STRUCTURE, Context, Pass, run_passes
+from bitwright.passes import Context, Pass, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.tuner.platforms import load_platform
+from bitwright.tuner.problem import Constraint
+from bitwright.tuner.tune import Options, Samples, tune_network
+from bitwright.tuning import MOST_IMAGES, PREPARE
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
 
-PREPARE = f"{STRUCTURE},drop-softmax"
 DEFAULT_FORMATS = "FIXED 8"
+OTHER_WIDTHS = (16, 24)  # of tensors that no layer reads, where the others were searched for
 CALIBRATION_SAMPLES = 1000
 GOLDEN_FRAMES = 10
 SLOWEST_MHZ, FASTEST_MHZ = 1, 1000
@@ -106,8 +110,8 @@ def compile(
 
     data: a source of bitwright.models.datasets: its training split chooses ranges, its test split measures accuracy;
     formats: `KIND width` for all tensors, or a file of formats a tensor; tolerance: relative loss of accuracy, for
-    which the narrowest uniform FIXED width is searched; passes: run after the structure passes. Raises CompileError
-    for whatever the user can mend.
+    which the formats of fewest bits are searched (bitwright.tuner.whittle); passes: run after the structure passes.
+    Raises CompileError for whatever the user can mend.
     """
     from bitwright import __version__
 
@@ -174,20 +178,11 @@ def format_passes(formats: str) -> list[Pass]:
 def _annotated(
     graph: Graph, formats: str | None, tolerance: float | None, context: Context, train: Dataset | None
 ) -> Graph:
-    """The graph with formats: of a file, of one kind and width, or of the narrowest width that keeps the accuracy."""
+    """The graph with formats: of a file, of one kind and width, or those of fewest bits that keep the accuracy."""
     if tolerance is not None:
-        from bitwright.tuner.uniform import narrowest_width
-
         if train is None or train.y is None:
             raise CompileError("a tolerance needs labels, and the data have none")
-
-        def annotate(width: int) -> Graph:
-            return run_passes(graph, format_passes(f"FIXED {width}"), context)
-
-        found = narrowest_width(graph, annotate, train.x, train.y, tolerance)
-        reached = f"{found.found.value:.4f} on the {found.found.samples} training samples it was chosen on"
-        context.notes.append(f"FIXED {found.width}: {reached}")
-        return found.graph
+        return _tuned(graph, tolerance, Samples(train.x[:MOST_IMAGES], train.y[:MOST_IMAGES]), context)
     if formats is None:
         return run_passes(graph, _default_passes(graph, context), context)
     passes = format_passes(formats)
@@ -195,6 +190,27 @@ def _annotated(
         passes = format_passes(DEFAULT_FORMATS) + passes
         context.notes.append(f"tensors that {formats} does not name are {DEFAULT_FORMATS}")
     return run_passes(graph, passes, context)
+
+
+def _tuned(graph: Graph, tolerance: float, search: Samples, context: Context) -> Graph:
+    """The graph in the formats of fewest bits that keep the accuracy on `search`; what no layer reads is wide."""
+    found = tune_network(graph, search, None, load_platform("full"), Options(constraint=Constraint(tolerance)))
+    widths = OTHER_WIDTHS if found.graph is not None and found.cost < found.float_cost else ()
+    for width in widths:
+        others = AnnotateFormats(weights=f"FIXED {width}", activations=f"FIXED {width}", keep=True)
+        annotated = run_passes(found.graph or graph, [others, DeriveAccumulators()], context)
+        reached = score(annotated, search.x, search.y).value
+        if reached >= found.least:
+            fewer = found.float_cost / found.cost
+            context.notes.append(
+                f"formats of {fewer:.1f} times fewer bits than FLOAT 32, accuracy {reached:.4f} "
+                f"on the {len(search.x):,} training samples they were searched on; `bitwright tune` says more"
+            )
+            return annotated
+    raise CompileError(
+        f"no formats of up to 16 bits keep {1 - tolerance:.2%} of the accuracy {found.reference:.4f}",
+        help="allow a larger tolerance",
+    )
 
 
 def _default_passes(graph: Graph, context: Context) -> list[Pass]:

@@ -82,7 +82,7 @@ def tune(
         board=board,
         k=METRICS[metric],
     )
-    notes = [split.note]
+    notes = [split.note, *shortfall(found)]
     if out is not None:
         notes += write(found, out, command)
     return replace(found, notes=tuple(notes))
@@ -94,6 +94,8 @@ def tune_portable(
     """The same for a network that a descriptor describes and command lines measure. Raises CompileError."""
     from bitwright.tuner.command import CommandJudge, load_network
 
+    if options.constraint.floor is not None or options.constraint.confidence is not None:
+        raise CompileError("a floor or a confidence does not go with a network descriptor", "its err_margin decides")
     descriptor = load_network(network)
     file, name = platform_name(platform)
     space = descriptor.space(load_platform(file, name or descriptor.platform))
@@ -103,7 +105,15 @@ def tune_portable(
     constraint = replace(options.constraint, tolerance=descriptor.err_margin)
     options = replace(options, constraint=constraint)
     found = tune_command(space, descriptor.objective(), CommandJudge(descriptor), options)
-    return found if out is None else replace(found, notes=tuple(write(found, out, command)))
+    notes = shortfall(found) + ([] if out is None else write(found, out, command))
+    return replace(found, notes=tuple(notes))
+
+
+def shortfall(found: Tuned) -> list[str]:
+    """A note if not even FLOAT 32, which a search falls back on, is as accurate as was asked for."""
+    if found.accuracy >= found.least:
+        return []
+    return [f"nothing found reaches an accuracy of {found.least:.4f}; FLOAT 32 itself has {found.reference:.4f}"]
 
 
 def prepared(model: str | Path | Graph) -> Graph:

@@ -199,6 +199,18 @@ def test_the_training_images_are_no_test(train: ModuleType, tmp_path: Path) -> N
         train.main(["mlp_m", "--data", str(tmp_path / "noise.npz"), "-o", str(tmp_path / "made.onnx")])
 
 
+def test_a_centred_layer_folds_into_a_plain_one(train: ModuleType) -> None:
+    torch = importlib.import_module("torch")
+    torch.manual_seed(0)
+    centred = train.Centred(torch.nn.Conv2d(3, 4, 5, padding=2))
+    x = torch.rand(2, 3, 8, 8)
+    black = torch.nn.functional.pad(x, [2] * 4)
+    pixels = (black - centred.MEAN) / centred.DEVIATION
+    by_definition = torch.nn.functional.conv2d(pixels, centred.layer.weight, centred.layer.bias)
+    torch.testing.assert_close(centred(x), by_definition, atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(centred.plain()(x), centred(x), atol=1e-5, rtol=0.0)
+
+
 def test_distortions_stay_within_their_bounds(train: ModuleType) -> None:
     """One bright pixel in the middle moves by STEP pixels at most, and a picture keeps its shape."""
     torch = importlib.import_module("torch")

@@ -154,7 +154,7 @@ class _Tuner:
         cost, accuracy = self.problem.cost(self.candidate(state)), self.accuracy(state, full)
 
         def benefit(move: State) -> tuple[float, float]:
-            gain = cost - self.problem.cost(self.candidate(move))
+            gain = _saved(cost, self.problem.cost(self.candidate(move)))
             loss = accuracy - self.accuracy(move, full)
             return (gain / loss if loss > 0 else float("inf"), gain - loss)
 
@@ -178,7 +178,7 @@ class _Tuner:
         cost, accuracy = self.problem.cost(self.candidate(state)), self.accuracy(state, True)
 
         def benefit(move: State) -> tuple[float, float]:
-            price = self.problem.cost(self.candidate(move)) - cost
+            price = _saved(self.problem.cost(self.candidate(move)), cost)
             gain = self.accuracy(move, True) - accuracy
             return (gain / price if price > 0 else gain * float("inf") if gain else 0.0, gain)
 
@@ -242,6 +242,11 @@ class _Narrowing:
         wanted = (good + bad) // 2 if bad else good // 2
         at_least = [width for width in widths if width >= wanted]
         return self.formats[kind, min(at_least) if at_least else max(widths)]
+
+
+def _saved(before: float, after: float) -> float:
+    """Their difference; none between two that cannot be built."""
+    return 0.0 if before == after else before - after
 
 
 def _nearest(variable: Variable, format: Canonical) -> Canonical:

@@ -8,6 +8,7 @@ hull of its options. Walking all hulls together, steepest first, gives every suc
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,8 +52,9 @@ def front(variables: Sequence[Sequence[Option]]) -> list[Point]:
 
 
 def hull(options: Sequence[Option]) -> list[int]:
-    """The options on the lower convex hull, from least damage to least cost."""
-    order = sorted(range(len(options)), key=lambda i: (options[i].damage, options[i].cost))
+    """The options on the lower convex hull, from least damage to least cost; none that costs infinitely much."""
+    possible = [i for i in range(len(options)) if math.isfinite(options[i].cost)] or [0]
+    order = sorted(possible, key=lambda i: (options[i].damage, options[i].cost))
     chain: list[int] = []
     for i in order:
         if chain and options[i].cost >= options[chain[-1]].cost:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.ir.formats import Canonical, best_bias
+from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
 from bitwright.tuner.whittle.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, Matrix, damage, rounded
 
 SHIFTS = (0, 1, -1)
 RIDGE = 0.01
+LEAST_RIDGE = 1e-12  # where an input never changes
 
 
 @dataclass(frozen=True)
@@ -70,49 +71,39 @@ class Statistics:
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         cross = ((exact - exact_mean - here).T @ here).astype(np.float64) / len(x)
-        ridge = RIDGE * np.trace(h) / len(h) * np.eye(len(h))
+        ridge = max(RIDGE * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
         fitted = w + np.linalg.solve(h + ridge, (w @ cross).T).T
         return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
 
     def fit(
         self,
-        formats: Sequence[Canonical],
-        per_channel: bool = False,
+        starts: Sequence[Canonical],
         shifts: Sequence[int] = SHIFTS,
         sweeps: int = 1,
     ) -> list[Fitted]:
-        """For every format (FIXED, BIN and EXP) the best bias and its best numbers.
+        """For every format (FIXED, BIN and EXP, of the layer or an output channel) its best numbers.
 
-        per_channel: a bias for each output channel; shifts: biases tried, counted from that of least squared error
-        weighted by the inputs' power; sweeps: of coordinate descent.
+        shifts: biases tried, counted from those of the formats; sweeps: of coordinate descent.
         """
-        starts = [self._start(format, per_channel) for format in formats]
         found: dict[int, Fitted] = {}
         for is_power in (False, True):
-            own = [i for i, format in enumerate(formats) if bool(format.n_e) == is_power]
+            own = [i for i, format in enumerate(starts) if bool(format.n_e) == is_power]
             tried = [_moved(starts[i], shift) for i in own for shift in shifts]
             numbers, errors = self._rounded(tried, sweeps) if tried else (np.empty(0), np.empty(0))
             for place, i in enumerate(own):
                 part = slice(place * len(shifts), (place + 1) * len(shifts))
                 found[i] = self._best(starts[i], numbers[part], errors[part], np.array(shifts))
-        return [found[i] for i in range(len(formats))]
+        return [found[i] for i in range(len(starts))]
 
-    def plain_error(self, format: Canonical, per_channel: bool) -> float:
-        """The error of rounding to nearest, inputs taken as uncorrelated: cheap, for comparing kinds."""
-        q = self._start(format, per_channel).quantize(self._rows)
-        return float((np.square(q - self._rows) * self._powers).sum())
+    def start(self, format: Canonical, per_channel: bool) -> Fit:
+        """The biases of least squared error of the weights, weighted by the power of the input that each meets.
 
-    @property
-    def _rows(self) -> Matrix:
-        return np.concatenate([group.w for group in self.groups])
-
-    @property
-    def _powers(self) -> Matrix:
-        """The mean square of the input that each weight meets."""
-        return np.concatenate([np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape) for g in self.groups])
-
-    def _start(self, format: Canonical, per_channel: bool) -> Canonical:
-        return best_bias(format, self._rows, self._powers, 0 if per_channel else None).format
+        That is what rounding to nearest makes of uncorrelated inputs: cheap, for a start and for comparing kinds.
+        per_channel: a bias for each output channel.
+        """
+        rows = np.concatenate([group.w for group in self.groups])
+        powers = np.concatenate([np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape) for g in self.groups])
+        return best_bias(format, rows, powers, 0 if per_channel else None)
 
     def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> tuple[Matrix, Matrix]:
         """Numbers [formats, outputs, inputs] and damages [formats, outputs], all formats in one go."""

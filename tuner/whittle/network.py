@@ -22,15 +22,16 @@ from bitwright.ir.tensor import Array, Tensor
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
-from bitwright.tuner.targets import Target
+from bitwright.tuner.targets import Role, Target
 from bitwright.tuner.whittle.cuts import Cuts
-from bitwright.tuner.whittle.layer import Fitted, Statistics
+from bitwright.tuner.whittle.layer import SHIFTS, Fitted, Statistics
 from bitwright.tuner.whittle.patches import Rows, patches
 
 SAMPLES = 1000
 MOST_VALUES = 50_000
 KEPT = 32
-WIDEST = 8
+MOST_EXPONENT_BITS = 7
+COARSE = 2  # up to so many bits, the biases next to the start are tried as well
 
 Assignment = tuple[Canonical, ...]
 """A format for every variable of the space; its bias is not used."""
@@ -69,6 +70,7 @@ class Network:
         self.variable = {t.name: i for i, v in enumerate(problem.space.variables) for t in v.targets}
         self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
         self.float_values = self._float_values()
+        self.starts: dict[tuple[str, str, int], tuple[Canonical, float]] = {}
         self.rows: dict[str, Rows] = {}
         self.float_statistics: dict[str, Statistics] = {}
         self.reached: dict[State, tuple[dict[str, Array], Statistics]] = {}
@@ -114,19 +116,27 @@ class Network:
             self.float_statistics[target.layer] = Statistics(self.node(target), self.float_rows(target))
         return self.float_statistics[target.layer]
 
-    def weight_error(self, target: Target, format: Canonical) -> float:
-        """The error of rounding a layer's weights to nearest, for comparing kinds."""
-        return self.statistics_of(target).plain_error(format, self.per_channel)
+    def weight_start(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
+        """The format with the biases that suit a layer's weights when they are rounded to nearest, and the error."""
+        key = target.name, format.kind, format.width
+        if key not in self.starts:
+            fit = self.statistics_of(target).start(format, self.per_channel)
+            self.starts[key] = fit.format, float(fit.error.sum())
+        return self.starts[key]
 
     def fit_alone(self, target: Target, formats: Sequence[Canonical]) -> list[Fitted]:
         """A layer's numbers in each format, on float inputs, found quickly."""
-        return self.statistics_of(target).fit(formats, self.per_channel, shifts=(0,), sweeps=0)
+        starts = [self.weight_start(target, format)[0] for format in formats]
+        return self.statistics_of(target).fit(starts, shifts=(0,), sweeps=0)
 
     def input_format(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
         """The format with the bias of least squared error on the float values, and that error over their power."""
-        values = self._sampled(self.float_values[self.node(target).operand(0).name])
-        fit = best_bias(format, values)
-        return fit.format, float(fit.error) / max(float(np.square(values).sum()), 1e-30)
+        key = target.name, format.kind, format.width
+        if key not in self.starts:
+            values = self._sampled(self.float_values[self.node(target).operand(0).name])
+            fit = best_bias(format, values)
+            self.starts[key] = fit.format, float(fit.error) / max(float(np.square(values).sum()), 1e-30)
+        return self.starts[key]
 
     def _sampled(self, values: Array) -> NDArray[np.float64]:
         flat = values.reshape(-1)
@@ -158,7 +168,8 @@ class Network:
             )
         node, place = self.node(target), self.place(target)
         values, statistics = self._reached(state, target)
-        (fitted,) = statistics.fit([format], self.per_channel)
+        start, _ = self.weight_start(target, format)
+        (fitted,) = statistics.fit([start], SHIFTS if format.width <= COARSE else (0,))
         return State(state.built.with_format(target, fitted.format, numbers_of(node, fitted)), values, place)
 
     def _reached(self, state: State, target: Target) -> tuple[dict[str, Array], Statistics]:
@@ -204,17 +215,24 @@ def numbers_of(node: Node, fitted: Fitted) -> dict[str, Array]:
     return found
 
 
-def widths(variable: Variable, widest: int = WIDEST) -> dict[int, list[Canonical]]:
+def widths(variable: Variable, widest: int) -> dict[int, list[Canonical]]:
     """The FIXED, EXP and BIN formats of a variable by width, up to `widest` bits (or the narrowest, if all are wider).
 
     Raises CompileError if it has none.
     """
     found: dict[int, list[Canonical]] = {}
     for format in sorted(variable.formats, key=lambda f: f.width):
-        if (format.n_e == 0 or format.n_f == 0) and (format.width <= widest or not found):
+        if _is_exact(format, variable.role) and (format.width <= widest or not found):
             found.setdefault(format.width, []).append(format)
     if not found:
         raise CompileError(
             f"{variable.name}: the platform has no FIXED, EXP or BIN format", help="--algorithm libnumber"
         )
     return found
+
+
+def _is_exact(format: Canonical, role: Role) -> bool:
+    """FIXED, BIN, and EXP whose range is one of single precision; weights have a sign."""
+    return (format.n_e == 0 or (format.n_f == 0 and format.n_e <= MOST_EXPONENT_BITS)) and (
+        format.n_s == 1 or role == "input"
+    )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bitwright.ir.formats import Canonical
 
 Matrix = NDArray[np.float64]
+Single = NDArray[np.float32]
 
 DAMPING = 0.01
 BLOCK = 64
@@ -46,7 +47,19 @@ class Curvature:
         # R R^T = H with R upper triangular, from the Cholesky factor of H turned around; then U = R^-1
         turned = order[::-1]
         factor = np.linalg.cholesky(damped[np.ix_(turned, turned)])[::-1, ::-1]
-        return cls(damped, order, np.ascontiguousarray(np.triu(np.linalg.inv(factor))))
+        return cls(damped, order, _inverse(np.asarray(factor, np.float64)))
+
+
+def _inverse(upper: Matrix) -> Matrix:
+    """Of an upper triangular matrix, block by block: [[A, B], [0, C]] has [[A', -A' B C'], [0, C']]."""
+    if len(upper) <= BLOCK:
+        return np.triu(np.linalg.inv(upper))
+    half = len(upper) // 2
+    first, last = _inverse(upper[:half, :half]), _inverse(upper[half:, half:])
+    made = np.zeros_like(upper)
+    made[:half, :half], made[half:, half:] = first, last
+    made[:half, half:] = -first @ upper[:half, half:] @ last
+    return made
 
 
 class Grid:
@@ -61,39 +74,40 @@ class Grid:
         counts = [count for _, count in rows]
         self.is_power = bool(formats[0].n_e)
         steps = [np.broadcast_to(format.step_exponents, count) for format, count in rows]
-        self.step = np.ldexp(1.0, np.concatenate(steps))
-        self.high = np.repeat([float(format.max_code) for format in formats], counts)
-        self.low = np.where(np.repeat([format.n_s for format in formats], counts), -self.high, 0.0)
+        self.step = np.ldexp(np.float32(1), np.concatenate(steps))
+        self.high = np.repeat(np.array([format.max_code for format in formats], np.float32), counts)
+        self.low = np.where(np.repeat([format.n_s for format in formats], counts), -self.high, np.float32(0))
         self.is_binary = np.repeat([format.n_e == format.n_f == 0 for format in formats], counts)
         self.most = np.log2(self.high)
 
-    def nearest(self, column: Matrix) -> Matrix:
-        """The nearest numbers: float64 [rows]."""
+    def nearest(self, column: Single) -> Single:
+        """The nearest numbers [rows]."""
         scaled = column / self.step
         if self.is_power:  # 2^e for 1.5 2^(e-1) <= |x| < 1.5 2^e, and 0 up to half the smallest
             part, exponent = np.frexp(scaled)
             size = np.exp2(np.clip(exponent - 1 + (np.abs(part) >= 0.75), 0, self.most))
-            return np.asarray(np.where(np.abs(scaled) > 0.5, np.copysign(size, part), 0.0) * self.step)
+            powers = np.where(np.abs(scaled) > 0.5, np.copysign(size, part), 0)
+            return np.asarray(powers * self.step, np.float32)
         codes = np.clip(np.rint(scaled), self.low, self.high)
         if self.is_binary.any():
-            codes = np.where(self.is_binary, np.where(column >= 0, 1.0, -1.0), codes)
-        return np.asarray(codes * self.step)
+            codes = np.where(self.is_binary, np.where(column >= 0, 1, -1), codes)
+        return np.asarray(codes * self.step, np.float32)
 
 
-def damage(w: Matrix, q: Matrix, curvature: Curvature) -> Matrix:
+def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
     """tr(E H E^T) row by row: float64 [outputs]."""
-    e = q - w
+    e = q.astype(np.float64) - w
     return np.asarray(np.einsum("ij,ij->i", e @ curvature.h, e))
 
 
-def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Matrix:
+def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
-    left = np.asfortranarray(w[:, curvature.order])
+    left = np.asfortranarray(w[:, curvature.order], dtype=np.float32)
     q = np.empty_like(left)
-    upper, count = curvature.upper, w.shape[1]
+    upper, count = curvature.upper.astype(np.float32), w.shape[1]
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        errors = np.empty((len(w), stop - start), order="F")
+        errors = np.empty((len(w), stop - start), np.float32, order="F")
         for j in range(start, stop):
             q[:, j] = grid.nearest(left[:, j])
             error = (left[:, j] - q[:, j]) / upper[j, j]
@@ -103,19 +117,19 @@ def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Mat
     result = np.empty_like(q)
     result[:, curvature.order] = q
     for _ in range(sweeps):
-        if not _descend(w, result, curvature.h, grid):
+        if not _descend(w.astype(np.float32), result, curvature.h.astype(np.float32), grid):
             break
     return result
 
 
-def _descend(w: Matrix, q: Matrix, h: Matrix, grid: Grid) -> bool:
+def _descend(w: Single, q: Single, h: Single, grid: Grid) -> bool:
     """One sweep of coordinate descent on q, in place; whether anything moved."""
     slope = np.asfortranarray((q - w) @ h)
     moved = False
     count = w.shape[1]
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        steps = np.zeros((len(w), stop - start), order="F")
+        steps = np.zeros((len(w), stop - start), np.float32, order="F")
         for j in range(start, stop):
             best = grid.nearest(q[:, j] - slope[:, j] / h[j, j])
             step = best - q[:, j]

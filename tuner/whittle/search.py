@@ -5,7 +5,8 @@
 2. solve     the whole front of cost against predicted damage (tuner/whittle/knapsack.py)
 3. validate  bisection along the front on true accuracy, each answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
-5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds
+5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds; what failed
+             once, or saves less than a five-hundredth, is not tried
 
 A shared budget of accuracy is thus spent where it saves most, and no accuracy evaluation is spent on what closed form
 decides: biases, kinds, and how numbers are rounded.
@@ -20,14 +21,16 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.judge import SimulationJudge
-from bitwright.tuner.problem import Problem
+from bitwright.tuner.problem import OutOfTime, Problem
 from bitwright.tuner.space import Variable, covering
 from bitwright.tuner.whittle.knapsack import Option, Point, front
 from bitwright.tuner.whittle.network import SAMPLES, Assignment, Network, widths
 from bitwright.tuner.whittle.sensitivity import Sensitivity
 from bitwright.tuner.whittle.validate import Validation
 
+WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the first do not hold
 ROUNDS = 3
+WORTH = 0.002  # the share of the objective that a validation must be able to save
 REACH = 2  # widths to either side that are measured again in context
 
 
@@ -44,36 +47,56 @@ class _Whittle:
     def __init__(self, problem: Problem, judge: SimulationJudge) -> None:
         self.problem = problem
         scores = judge.scores(judge.graph, judge.x)
-        problem.record(problem.float32, "full", 1.0, lambda: float(hits(judge.k, scores, judge.y).mean()))
-        self.validation = Validation(problem, judge, scores)
+        right = hits(judge.k, scores, judge.y)
+        problem.record(problem.float32, "full", 1.0, lambda: float(right.mean()))
+        self.validation = Validation(problem, judge, scores, right)
         self.network = Network(problem, judge.graph, judge.x[:SAMPLES], problem.space.per_channel, judge.threads)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
-        self.options = [self.formats(variable) for variable in self.variables]
+        self.options: list[list[Canonical]] = []
         self.accepted: list[Assignment] = []
 
     def run(self) -> Candidate:
-        found = self.bisect(*self.first_front())
+        try:
+            self.explore()
+        except OutOfTime:
+            self.problem.deadline = None  # what was accepted is still measured
+            self.measured()
+            raise
+        return self.measured()
+
+    def explore(self) -> None:
+        """All assignments that are accepted on the way down."""
+        found = self.started()
         if found is None:
-            return self.problem.float32
+            return
         for _ in range(ROUNDS):
             better = self.bisect(*self.front_around(found))
             if better is None or self.cost(better) >= self.cost(found):
                 break
             found = better
         self.trim(found)
-        return self.measured()
+
+    def started(self) -> Assignment | None:
+        """The cheapest point that holds on the first front, or None if no format does."""
+        for widest in WIDEST:
+            self.options = [self.formats(variable, widest) for variable in self.variables]
+            found = self.bisect(*self.first_front())
+            if found is not None:
+                return found
+        return None
 
     # ---- 1. measure
 
-    def formats(self, variable: Variable) -> list[Canonical]:
+    def formats(self, variable: Variable, widest: int) -> list[Canonical]:
         """For every width, narrowest first, the kind of least error over the variable's tensors."""
-        return [min(kinds, key=lambda kind: self.error(variable, kind)) for kinds in widths(variable).values()]
+        found = widths(variable, widest).values()
+        return [min(kinds, key=lambda kind: self.error(variable, kind)) for kinds in found]
 
     def error(self, variable: Variable, format: Canonical) -> float:
         if variable.role == "input":
             return sum(self.network.input_format(target, format)[1] for target in variable.targets)
-        return sum(self.network.weight_error(target, format) for target in variable.targets)
+        return sum(self.network.weight_start(target, format)[1] for target in variable.targets)
 
     # ---- 2. solve
 
@@ -89,7 +112,7 @@ class _Whittle:
     def front_around(self, found: Assignment) -> tuple[list[Point], list[list[Canonical]]]:
         """The front of damages measured with everything else as in `found`."""
         base = self.sensitivity.together(found)
-        near = [self.near(formats, own) for formats, own in zip(self.options, found, strict=True)]
+        near = [self.near(number, found) for number in range(len(found))]
         table = [
             [
                 Option(
@@ -102,9 +125,13 @@ class _Whittle:
         ]
         return front(table), near
 
-    def near(self, formats: list[Canonical], own: Canonical) -> list[Canonical]:
+    def near(self, number: int, found: Assignment) -> list[Canonical]:
+        """The formats that a variable may change to; its own alone, if no change matters to the objective."""
+        formats, own = self.options[number], found[number]
         at = formats.index(own)
-        return formats[max(0, at - REACH) : at + REACH + 1]
+        near = formats[max(0, at - REACH) : at + REACH + 1]
+        prices = [self.price(found, number, format) for format in near]
+        return near if max(prices) - min(prices) > WORTH * self.cost(found) else [own]
 
     def price(self, assignment: Assignment, number: int, format: Canonical) -> float:
         """The objective with one variable in another format."""
@@ -142,18 +169,19 @@ class _Whittle:
 
     def trim(self, found: Assignment) -> None:
         """One width narrower wherever that holds, the largest saving first, until nothing more does."""
-        refused: set[Assignment] = set()
+        refused: set[int] = set()
         while True:
             moves = [
-                (*found[:number], formats[formats.index(own) - 1], *found[number + 1 :])
+                (number, (*found[:number], formats[formats.index(own) - 1], *found[number + 1 :]))
                 for number, (formats, own) in enumerate(zip(self.options, found, strict=True))
-                if formats.index(own) > 0
+                if formats.index(own) > 0 and number not in refused
             ]
-            for move in sorted(moves, key=self.cost):
-                if move not in refused and self.holds(move):
+            worth = [(number, move) for number, move in moves if self.cost(move) <= (1 - WORTH) * self.cost(found)]
+            for number, move in sorted(worth, key=lambda move: self.cost(move[1])):
+                if self.holds(move):
                     found = move
                     break
-                refused.add(move)
+                refused.add(number)
             else:
                 return
 
@@ -161,6 +189,6 @@ class _Whittle:
         """The cheapest accepted assignment that also holds on all images."""
         for assignment in sorted(self.accepted, key=self.cost):
             candidate = self.network.build(assignment)
-            if self.problem.accuracy(candidate) >= self.problem.least():
+            if self.validation.accuracy(candidate) >= self.problem.least():
                 return candidate
         return self.problem.float32

@@ -2,8 +2,7 @@
 
     damage = mean over samples of KL(p || q) = sum p log(p / q),   p, q = softmax of the float and of the changed scores
 
-measured with one variable changed, from the cut before it on. Scores that are probabilities already (a network that
-ends in softmax) are taken as they are.
+measured with one variable changed, from the cut before it on.
 """
 
 from __future__ import annotations
@@ -74,10 +73,8 @@ class Sensitivity:
 
 
 def log_probabilities(scores: Array) -> NDArray[np.float64]:
-    """log softmax of scores [N, classes]; of rows that are probabilities, their logarithm."""
+    """log softmax of scores [N, classes]."""
     wide = scores.astype(np.float64)
-    if (wide >= 0).all() and np.allclose(wide.sum(1), 1, atol=1e-3):
-        return np.log(np.maximum(wide, 1e-12))
     shifted = wide - wide.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
 

@@ -24,10 +24,11 @@ def command(model: Path, target: str | None, as_json: bool) -> int:
     """Say of every op of MODEL whether it can be built, and whether it fits. Exit code 0: yes, 1: no."""
     from bitwright.backends.hls.board import load_board
     from bitwright.backends.hls.stages import SUPPORTED, stages_of, why_not
-    from bitwright.compiler import PREPARE, check_weights
+    from bitwright.compiler import check_weights
     from bitwright.ir.errors import CompileError
     from bitwright.ir.files import load
     from bitwright.passes import run_passes
+    from bitwright.tuning import PREPARE
 
     board = None if target is None else load_board(target)
     graph = run_passes(load(model_file(model)), PREPARE)

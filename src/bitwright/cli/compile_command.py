@@ -20,7 +20,7 @@ from bitwright.cli.percent import Percent
 @click.option(
     "--formats", metavar="F", help='A file of formats, or one for all tensors such as "FIXED 8" (the default).'
 )
-@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the narrowest FIXED width.")
+@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the formats of fewest bits.")
 @click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
 @click.option("--clock-mhz", type=float, help="The clock (default: the board's).")
 @click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")

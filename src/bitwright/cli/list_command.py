@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bitwright.cli.output import json_option, print_json, print_table
 
+if TYPE_CHECKING:
+    from bitwright.ir.formats import Canonical
+
 Rows = tuple[list[str], list[list[str]]]
+
+OBJECTIVES = {
+    "bits": "bits of all weights and inputs (libnumber's default)",
+    "energy": "picojoules of a frame's multiplications and additions",
+    "lut": "look-up tables of the accelerator, estimated",
+    "bram": "block RAMs of 18 kbit, estimated",
+    "dsp": "multipliers, estimated",
+    "latency": "cycles from a frame to its answer, estimated",
+}
 
 
 def _passes() -> Rows:
@@ -49,11 +62,50 @@ def _boards() -> Rows:
 
 
 def _algorithms() -> Rows:
-    return ["algorithm", "what it does"], [["uniform", "the narrowest FIXED width for all tensors (--tolerance)"]]
+    from bitwright.tuner.algorithms import ALGORITHMS
+
+    return ["algorithm", "what it does"], [[name, one.summary] for name, one in ALGORITHMS.items()]
 
 
 def _objectives() -> Rows:
-    return ["objective", "what it is"], [["interval", "cycles between frames, as small as the board allows"]]
+    from bitwright.tuner.objectives import NAMES
+
+    rows = [[name, "tune", OBJECTIVES[name]] for name in NAMES]
+    forms = [
+        ["bits+0.5*energy", "tune", "a sum of these with factors"],
+        ["file.py:function", "tune", "function(formats by tensor, tensors) -> number"],
+        ["interval", "compile", "cycles between frames, as small as the board allows"],
+    ]
+    return ["objective", "command", "what is made small"], rows + forms
+
+
+def _platforms() -> Rows:
+    from bitwright.tuner.platforms import BUILT_IN
+
+    rows = [
+        [name, _kinds(one.weight), _kinds(one.input), "weights" if one.per_channel else "none"]
+        for name, one in BUILT_IN.items()
+    ]
+    form = ["file.py:NAME", "as supported_formats in it", "the same, or NAME.activation", "none"]
+    return ["platform", "weights", "inputs", "a bias a channel"], [*rows, form]
+
+
+def _kinds(formats: Iterable[Canonical]) -> str:
+    """`BIN 1, FIXED 2-16`: runs of widths by kind."""
+    widths: dict[str, list[int]] = {}
+    for format in formats:
+        widths.setdefault(format.kind, []).append(format.width)
+    return ", ".join(f"{kind} {_runs(sorted(found))}" for kind, found in widths.items())
+
+
+def _runs(widths: list[int]) -> str:
+    runs: list[list[int]] = []
+    for width in widths:
+        if runs and runs[-1][-1] == width - 1:
+            runs[-1].append(width)
+        else:
+            runs.append([width])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _metrics() -> Rows:
@@ -88,6 +140,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "models": _models,
     "objectives": _objectives,
     "passes": _passes,
+    "platforms": _platforms,
 }
 
 
@@ -97,7 +150,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
 def command(kind: str, as_json: bool) -> None:
     """List what there is of one KIND.
 
-    Kinds are algorithms, boards, datasets, formats, metrics, models, objectives and passes.
+    Kinds are algorithms, boards, datasets, formats, metrics, models, objectives, passes and platforms.
     """
     columns, rows = KINDS[kind]()
     if as_json:

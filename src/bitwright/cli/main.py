@@ -18,7 +18,7 @@ COMMANDS = {
     "compile": "a network to an accelerator with everything its board needs",
     "csim": "run an output folder's C++ and compare it with the simulation",
     "diff": "the structural difference of two networks",
-    "list": "passes, formats, boards, algorithms, objectives, metrics, models, datasets",
+    "list": "passes, formats, boards, platforms, algorithms, objectives, metrics, models, datasets",
     "opt": "run passes on a network",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bitwright.cli.duration import Duration
 from bitwright.cli.output import json_option, print_json, print_table
@@ -16,6 +18,21 @@ from bitwright.cli.percent import Percent
 if TYPE_CHECKING:
     from bitwright.tuner.database import Evaluation
     from bitwright.tuner.tune import Tuned
+    from bitwright.tuner.why import Explanation
+
+
+DESCRIBED = {
+    "data": "its commands have their data",
+    "tolerance": "its err_margin decides",
+    "floor": "its err_margin decides",
+    "confidence": "it does not say how many images there are",
+    "metric": "its program computes the accuracy",
+    "objective": "its f_obj decides",
+    "layerwise": "its layerwise_opt decides",
+    "layers": "its layer_name decides",
+    "board": "hardware objectives need the network itself",
+    "images": "its cmd_fullset decides",
+}
 
 
 @click.command("tune")
@@ -59,12 +76,24 @@ def command(
     """
     if (model is None) == (network is None):
         raise click.UsageError("give a MODEL, or a descriptor with --network")
+    if network is not None:
+        _refuse_what_the_descriptor_says()
+    if explain and network is not None:
+        raise click.UsageError("--explain needs a MODEL: the portable mode knows accuracies alone")
     source = model or network
     assert source is not None
     out = output or Path("build") / f"{source.stem}-tuned"
     watch = _Watch(as_json)
     found = _searched(model, network, out, watch, given)
     _show(found, out, as_json, explain)
+
+
+def _refuse_what_the_descriptor_says() -> None:
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        if name in DESCRIBED and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option.opts[0]} does not go with --network: {DESCRIBED[name]}")
 
 
 def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch, given: dict[str, Any]) -> Tuned:
@@ -122,8 +151,10 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
     from bitwright.ir.formats import short
     from bitwright.tuner.outputs import report
 
+    why = _explained(found) if explain else None
     if as_json:
-        print_json(report(found, shlex.join(["bitwright", *sys.argv[1:]])) | {"folder": str(out)})
+        told = report(found, shlex.join(["bitwright", *sys.argv[1:]])) | {"folder": str(out)}
+        print_json(told if why is None else told | {"why": [one.as_dict() for one in why]})
         return
     sizes = {target.name: target.size for target in found.problem.space.targets}
     rows = [
@@ -135,8 +166,7 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
     for note in found.notes:
         click.echo(f"note: {note}")
     click.echo(
-        f"{found.float_cost / found.cost:.2f} times cheaper than FLOAT 32 "
-        f"({found.cost:,.6g} of {found.float_cost:,.6g}); "
+        f"{_gain(found.cost, found.float_cost)}; "
         f"space of {found.problem.space.size:.3g}, {len(found.trace):,} measurements, "
         f"{found.spent:.1f} times the full set, {found.seconds:.1f} s"
     )
@@ -148,6 +178,22 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
     click.echo(f"{searched}; written to {out}")
     if not found.complete:
         click.echo("the budget ended the search: --resume goes on")
+    if why is not None:
+        from bitwright.cli.explain import print_explanations
+
+        print_explanations(why)
+
+
+def _explained(found: Tuned) -> list[Explanation]:
+    from bitwright.tuner.why import explanations
+
+    return explanations(found)
+
+
+def _gain(cost: float, float_cost: float) -> str:
+    if cost > 0 and 0 < float_cost < math.inf:
+        return f"{float_cost / cost:.2f} times cheaper than FLOAT 32 ({cost:,.6g} of {float_cost:,.6g})"
+    return f"objective {cost:,.6g}, of FLOAT 32 {float_cost:,.6g}"
 
 
 def _brief(text: str) -> str:

@@ -1,0 +1,429 @@
+"""Whole searches: killed and resumed, out of time, on halved data, without labels, and by the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bitwright
+from bitwright.cli.main import run
+from bitwright.ir.errors import CompileError
+from bitwright.ir.files import save
+from bitwright.ir.formats.named import FLOAT32
+from bitwright.ir.parse import parse
+from bitwright.models import datasets
+from bitwright.tuner.algorithms import random
+from bitwright.tuner.confidence import lower_bound
+from bitwright.tuner.database import Evaluation
+from bitwright.tuner.outputs import COLUMNS
+from bitwright.tuner.problem import Constraint, OutOfTime
+from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuning import split_of, tune
+
+ROOT = Path(__file__).parents[2]
+LENET = ROOT / "models" / "lenet5.onnx"
+SRC = ROOT / "src"
+CLASSES, FEATURES = 4, 8
+SAME = ("opt_conf.txt", "tuned.ir", "tuned.npz")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 digits to search on and 100 others."""
+    train, test = datasets.load("mnist", "train", 500), datasets.load("mnist", "test", 100)
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    np.savez(path, x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y)  # type: ignore[arg-type]
+    return path
+
+
+def clusters(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points around a centre for each class, which overlap a little."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
+    y = rng.integers(0, CLASSES, count)
+    return (centres[y] + 0.9 * rng.normal(size=(count, FEATURES))).astype(np.float32), y
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dense layers: the nearest centre, behind an invertible one."""
+    centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
+    turn = np.linalg.qr(np.random.default_rng(7).normal(size=(FEATURES, FEATURES)))[0]
+
+    def text(array: np.ndarray) -> str:
+        return ",".join(f"{number:.6f}" for number in array.ravel())
+
+    graph = parse(f"""
+        graph @nearest {{
+          input %x : f32[N,{FEATURES}]
+          weight %turn.weight = [{text(turn)}] : f32[{FEATURES},{FEATURES}]
+          weight %near.weight = [{text(centres @ turn.T)}] : f32[{CLASSES},{FEATURES}]
+          weight %near.bias = [{text(-np.square(centres).sum(1) / 2)}] : f32[{CLASSES}]
+          %turn = dense(%x, %turn.weight) : f32[N,{FEATURES}]
+          %near = dense(%turn, %near.weight, %near.bias) : f32[N,{CLASSES}]
+          output %near
+        }}
+    """)
+    path = tmp_path_factory.mktemp("network") / "nearest.ir"
+    save(graph, path)
+    return path
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> str:
+    """A platform of a few formats."""
+    (tmp_path / "few.py").write_text('supported_formats = {"FEW": {"FLOAT": [32], "FIXED": [2, 4, 6, 8], "EXP": [3]}}')
+    return str(tmp_path / "few.py")
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    """A data set without splits."""
+    x, y = clusters(600, 1)
+    np.savez(tmp_path / "points.npz", x=x, y=y)
+    return tmp_path / "points.npz"
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """trace.csv without the seconds."""
+    with (folder / "trace.csv").open() as stream:
+        return [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+
+
+def stored(folder: Path) -> int:
+    """How many accuracies are in the database."""
+    if not (folder / "tune.sqlite").exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(folder / "tune.sqlite")) as connection:
+        try:
+            return int(connection.execute("select count(*) from evaluations").fetchone()[0])
+        except sqlite3.OperationalError:  # there is no table yet
+            return 0
+
+
+# ---- killed and resumed
+
+
+@pytest.mark.parametrize(
+    ("more", "after"),
+    [
+        (["--images", "150", "--layers", "conv1,conv3"], 4),
+        (
+            ["--images", "100", "--algorithm", "libnumber", "--platform", "paper", "--layers", "conv2d"],
+            30,
+        ),
+    ],
+    ids=["whittle", "libnumber"],
+)
+def test_a_killed_search_ends_as_if_it_had_never_stopped(
+    tmp_path: Path, digits: Path, more: list[str], after: int
+) -> None:
+    command = ["tune", str(LENET), "--data", str(digits), "--layerwise", "weights", "--json", *more]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run([*command, "-o", str(whole)]) == 0
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bitwright.cli.main import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, str(SRC), *command, "-o", str(killed)], cwd=tmp_path)
+    while stored(killed) <= after and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert after < stored(killed) < len(rows(whole))
+    assert not (killed / "opt_conf.txt").exists()
+    assert run([*command, "-o", str(killed), "--resume"]) == 0
+    for name in SAME:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert rows(killed) == rows(whole)
+    assert tuple(COLUMNS) == ("iteration", "images", "accuracy", "objective", "cost", "seconds", "formats")
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
+    for report in reports:
+        del report["command"], report["seconds"]
+    assert reports[0] == reports[1]
+    assert reports[0]["search"]["accuracy"] >= reports[0]["search"]["least"]
+
+
+def tampered(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "tune.sqlite", isolation_level=None)) as connection:
+        changed = connection.execute("update evaluations set accuracy = 0.125 where ordinal = 2").rowcount
+    assert changed == 1
+
+
+def test_without_resume_a_second_run_starts_anew(tmp_path: Path, network: Path, points: Path) -> None:
+    command = ["tune", str(network), "--data", str(points), "--algorithm", "ristretto", "--json", "-o"]
+    folder = tmp_path / "out"
+    assert run([*command, str(folder)]) == 0
+    first = rows(folder)
+    tampered(folder)
+    assert run([*command, str(folder)]) == 0
+    assert rows(folder) == first
+    tampered(folder)
+    assert run([*command, str(folder), "--resume"]) == 0
+    assert rows(folder)[1]["accuracy"] == "0.125" != first[1]["accuracy"]
+
+
+# ---- out of time
+
+
+@pytest.mark.parametrize("name", ["whittle", "libnumber", "ristretto", "stripes"])
+def test_the_best_so_far_stands_when_time_is_over(
+    tmp_path: Path, network: Path, points: Path, few: str, name: str
+) -> None:
+    whole = tune(network, str(points), Options(algorithm=name), platform=few, images=100)
+    assert whole.complete
+    for count in (1, len(whole.trace) - 2):
+        seen = itertools.count(1)
+
+        def say(evaluation: Evaluation, seen: Any = seen, count: int = count) -> None:
+            if next(seen) == count:
+                raise OutOfTime
+
+        options = Options(algorithm=name, say=say)
+        found = tune(network, str(points), options, platform=few, images=100, out=tmp_path / str(count))
+        assert not found.complete
+        assert found.accuracy >= found.least
+        assert all(f == FLOAT32 for f in found.candidate.formats.values()) or found.cost < found.float_cost
+        held = [e.objective for e in found.trace if e.images == "full" and e.accuracy >= found.least]
+        assert found.cost == min(held) or count == 1  # the threshold was not known yet
+        assert (tmp_path / str(count) / "tuned.npz").exists()
+        assert len(found.trace) <= count + 2
+
+
+def test_a_short_budget_still_gives_a_result(tmp_path: Path, network: Path, points: Path, few: str) -> None:
+    command = ["tune", str(network), "--data", str(points), "--algorithm", "libnumber", "--platform", few, "--json"]
+    command += ["-o", str(tmp_path / "out")]
+    assert run([*command, "--budget", "0.01s"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert not report["complete"]
+    assert report["search"]["accuracy"] >= report["search"]["least"]
+    assert run([*command, "--resume"]) == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["complete"]
+
+
+# ---- the same again
+
+
+@pytest.mark.parametrize("name", ["whittle", "random"])
+def test_the_same_seed_gives_the_same_answer(
+    network: Path, points: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "TRIES", 100)
+    found = [tune(network, str(points), Options(algorithm=name, seed=seed)) for seed in (5, 5, 6)]
+    assert found[0].candidate.key == found[1].candidate.key
+    assert [replace(e, seconds=0) for e in found[0].trace] == [replace(e, seconds=0) for e in found[1].trace]
+    assert found[0].held_out == found[1].held_out
+    assert [e.accuracy for e in found[2].trace] != [e.accuracy for e in found[0].trace]  # of another half
+
+
+# ---- data
+
+
+def test_data_without_splits_are_halved(network: Path, points: Path) -> None:
+    graph = bitwright.load(network)
+    x, _ = clusters(600, 1)
+    split = split_of(graph, str(points), 10_000, 0, "top1")
+    assert len(split.search.x) == len(split.held_out.x) == 300
+    both = np.concatenate([split.search.x, split.held_out.x])
+    assert {row.tobytes() for row in both} == {row.tobytes() for row in x}
+    assert "one half" in split.note
+    fewer = split_of(graph, str(points), 40, 0, "top1")
+    assert {row.tobytes() for row in fewer.search.x} < {row.tobytes() for row in split.search.x}
+    np.testing.assert_array_equal(fewer.held_out.x, split.held_out.x)
+    other = split_of(graph, str(points), 10_000, 1, "top1")
+    assert not np.array_equal(other.search.x, split.search.x)
+    lookup = {row.tobytes(): label for row, label in zip(x, clusters(600, 1)[1], strict=True)}
+    for part in (split.search, split.held_out, fewer.search):
+        assert part.y is not None
+        assert [lookup[row.tobytes()] for row in part.x] == part.y.tolist()
+
+
+def test_data_with_splits_are_taken_as_they_are(network: Path, tmp_path: Path) -> None:
+    x_train, y_train = clusters(50, 2)
+    x_test, y_test = clusters(30, 3)
+    np.savez(tmp_path / "both.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    split = split_of(bitwright.load(network), str(tmp_path / "both.npz"), 40, 0, "top1")
+    np.testing.assert_array_equal(split.search.x, x_train[:40])
+    np.testing.assert_array_equal(split.held_out.x, x_test)
+    assert "training split" in split.note
+
+
+def test_agreement_needs_no_labels(network: Path, tmp_path: Path) -> None:
+    x, _ = clusters(300, 4)
+    np.savez(tmp_path / "bare.npz", x=x)
+    with pytest.raises(CompileError, match="has no labels") as caught:
+        tune(network, str(tmp_path / "bare.npz"))
+    assert "agreement" in (caught.value.help or "")
+    found = tune(network, str(tmp_path / "bare.npz"), Options(algorithm="ristretto"), metric="agreement")
+    assert found.reference == 1
+    assert found.held_out is not None
+    assert found.held_out.float_accuracy == 1
+    assert 0.99 <= found.accuracy <= 1
+    assert found.cost < found.float_cost
+
+
+@pytest.mark.parametrize(("labels", "said"), [(lambda y: y + 2, "from 2 to 5"), (lambda y: y - 1, "from -1 to 2")])
+def test_labels_without_a_class_are_named(network: Path, tmp_path: Path, labels: Any, said: str) -> None:
+    x, y = clusters(300, 4)
+    np.savez(tmp_path / "odd.npz", x=x, y=labels(y))
+    for name in ("whittle", "libnumber"):
+        with pytest.raises(CompileError, match=f"labels run {said}, the network has 4 classes"):
+            tune(network, str(tmp_path / "odd.npz"), Options(algorithm=name))
+
+
+def test_other_metrics(network: Path, points: Path) -> None:
+    with pytest.raises(CompileError, match="no metric 'top3' to tune for"):
+        tune(network, str(points), metric="top3")
+    found = tune(network, str(points), Options(algorithm="ristretto"), metric="top5")
+    assert found.reference == found.accuracy == 1  # there are four classes
+
+
+# ---- thresholds
+
+
+def test_a_confidence_is_asked_of_the_lower_bound(network: Path, points: Path) -> None:
+    constraint = Constraint(0.05, None, 0.9)
+    plain, sure = (
+        tune(network, str(points), Options(algorithm="ristretto", constraint=c))
+        for c in (replace(constraint, confidence=None), constraint)
+    )
+    assert sure.least > plain.least == pytest.approx(plain.reference * 0.95, abs=1e-9)
+    assert sure.accuracy >= sure.least
+    assert lower_bound(round(sure.accuracy * 300), 300, 0.9) >= sure.reference * 0.95
+    assert sure.cost >= plain.cost
+
+
+def test_it_is_said_when_nothing_is_accurate_enough(
+    network: Path, points: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["tune", str(network), "--data", str(points), "--algorithm", "ristretto", "--floor", "100%"]
+    assert run([*command, "-o", str(tmp_path / "out")]) == 0
+    assert "note: nothing found reaches an accuracy of 1.0000; FLOAT 32 itself has 0." in capsys.readouterr().out
+
+
+# ---- the command line
+
+
+def tuned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = run(["tune", *arguments])
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        (["--tolerance", "1%"], "its err_margin decides"),
+        (["--tolerance", "0.01"], "its err_margin decides"),
+        (["--floor", "90%"], "its err_margin decides"),
+        (["--confidence", "0.95"], "how many images"),
+        (["--objective", "bits"], "its f_obj decides"),
+        (["--layerwise", "both"], "its layerwise_opt decides"),
+        (["--layers", "conv1"], "its layer_name decides"),
+        (["--data", "mnist"], "its commands have their data"),
+        (["--metric", "top1"], "its program computes the accuracy"),
+        (["--images", "10000"], "its cmd_fullset decides"),
+        (["--target", "pynq-z2"], "hardware objectives need the network itself"),
+    ],
+)
+def test_the_descriptor_decides(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: list[str], why: str
+) -> None:
+    """Also where the value given is the default."""
+    code, said = tuned(capsys, "--network", str(tmp_path / "net.py"), "--platform", "paper", *option)
+    assert code == 2
+    assert f"error: {option[0]} does not go with --network: " in said
+    assert why in said
+    assert "\n  help: " in said
+
+
+def test_the_descriptor_decides_in_python_too(tmp_path: Path) -> None:
+    from bitwright.tuning import tune_portable
+
+    for constraint in (Constraint(floor=0.9), Constraint(confidence=0.9)):
+        with pytest.raises(CompileError, match="does not go with a network descriptor"):
+            tune_portable(tmp_path / "net.py", "paper", Options(constraint=constraint), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give a MODEL, or a descriptor with --network"),
+        (["a.onnx", "--network", "net.py"], "give a MODEL, or a descriptor with --network"),
+        (["a.onnx"], "give --data"),
+        (["--network", "net.py"], "--network needs --platform"),
+        (["a.onnx", "--data", "mnist", "--tolerance", "1%", "--floor", "0.9"], "give --tolerance or --floor, not both"),
+        (["a.onnx", "--data", "mnist", "--tolerance", "150%"], "is not between 0% and 100%"),
+        (["a.onnx", "--data", "mnist", "--budget", "soon"], "'soon' is no duration"),
+        (["a.onnx", "--data", "mnist"], "there is no such file"),
+    ],
+)
+def test_what_is_missing_or_contradicts(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    code, error = tuned(capsys, *arguments)
+    assert code == 2
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--algorithm", "whitle"], "there is no algorithm 'whitle', did you mean whittle?"),
+        (["--objective", "bit"], "there is no objective 'bit'"),
+        (["--objective", "1.2.3*bits"], "there is no objective '1.2.3*bits'"),
+        (["--platform", "papers"], "there is no platform 'papers'"),
+        (["--layerwise", "all"], "there is no layer-wise mode 'all'"),
+        (["--layers", "turn,conv9"], "no layer is called 'conv9'"),
+        (["--metric", "top3"], "there is no metric 'top3'"),
+        (["--confidence", "100%"], "300 images cannot show an accuracy"),
+    ],
+)
+def test_what_is_not_known_is_named(
+    capsys: pytest.CaptureFixture[str], network: Path, points: Path, tmp_path: Path, option: list[str], said: str
+) -> None:
+    code, error = tuned(capsys, str(network), "--data", str(points), "-o", str(tmp_path / "out"), *option)
+    assert code == 2
+    assert f"error: {said}" in error
+
+
+def test_an_objective_may_be_zero(
+    capsys: pytest.CaptureFixture[str], network: Path, points: Path, tmp_path: Path
+) -> None:
+    command = ["tune", str(network), "--data", str(points), "--algorithm", "ristretto", "--objective", "0*bits"]
+    assert run([*command, "-o", str(tmp_path / "out")]) == 0
+    assert "objective 0, of FLOAT 32 0;" in capsys.readouterr().out
+
+
+def test_hardware_is_searched_though_no_engine_takes_floats(network: Path, points: Path, tmp_path: Path) -> None:
+    command = ["tune", str(network), "--data", str(points), "--objective", "lut", "--algorithm", "ristretto", "--json"]
+    assert run([*command, "-o", str(tmp_path / "out")]) == 0
+    report: dict[str, Any] = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["float_objective"] is None
+    assert 0 < report["objective"] < 1e5
+    assert bitwright.load(tmp_path / "out" / "tuned.ir").values["turn.weight"].tensor_type.number is not None
+
+
+def test_outputs_by_name(network: Path, points: Path, tmp_path: Path) -> None:
+    found: Tuned = tune(network, str(points), Options(algorithm="ristretto"), out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"front.csv", "report.json", "trace.csv", "tune.sqlite", *SAME}
+    assert (tmp_path / "opt_conf.txt").read_text() == found.candidate.text + "\n"
+    assert not list(tmp_path.glob("*.part"))
+    trace = rows(tmp_path)
+    assert [int(row["iteration"]) for row in trace] == list(range(1, len(found.trace) + 1))
+    assert [float(row["accuracy"]) for row in trace] == [e.accuracy for e in found.trace]
+    with (tmp_path / "front.csv").open() as stream:
+        front = list(csv.DictReader(stream))
+    assert [float(row["objective"]) for row in front] == [e.objective for e in found.problem.front]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["formats"]["turn.weight"] == str(found.candidate.formats["turn.weight"])
+    assert report["search"]["images"] == 300
+    assert report["measurements"] == len(trace)

@@ -1,0 +1,191 @@
+"""whittle: what it finds holds, is on its formats' grids, and is what it says; and the networks that it takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.cli.main import run
+from bitwright.ir.files import load, save
+from bitwright.ir.formats.named import fixed
+from bitwright.ir.graph import Graph
+from bitwright.ir.parse import parse
+from bitwright.models import datasets
+from bitwright.tuner.candidate import Candidate
+from bitwright.tuner.judge import SimulationJudge
+from bitwright.tuner.problem import Constraint
+from bitwright.tuner.space import uniform
+from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuning import tune
+
+LENET = Path(__file__).parents[2] / "models" / "lenet5.onnx"
+IMAGES = 500
+RNG = np.random.default_rng(12)
+
+
+def numbers(*shape: int) -> str:
+    array = RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+    return "[" + ",".join(f"{number:.4f}" for number in array.ravel()) + f"] : f32[{','.join(map(str, shape))}]"
+
+
+NETWORKS = {
+    "one layer": f"""
+        input %x : f32[N,12]
+        weight %d.weight = {numbers(5, 12)}
+        %d = dense(%x, %d.weight) : f32[N,5]
+        output %d""",
+    "no biases": f"""
+        input %x : f32[N,12]
+        weight %a.weight = {numbers(16, 12)}
+        weight %b.weight = {numbers(5, 16)}
+        %a = dense(%x, %a.weight) {{act=relu}} : f32[N,16]
+        %b = dense(%a, %b.weight) : f32[N,5]
+        output %b""",
+    "groups": f"""
+        input %x : f32[N,4,5,5]
+        weight %c.weight = {numbers(8, 2, 3, 3)}
+        weight %c.bias = {numbers(8)}
+        weight %d.weight = {numbers(5, 72)}
+        %c = conv2d(%x, %c.weight, %c.bias) {{
+          act=relu, groups=2, kernel=[3,3], pads=[1,1,1,1], strides=[2,2]
+        }} : f32[N,8,3,3]
+        %f = flatten(%c) {{axis=1}} : f32[N,72]
+        %d = dense(%f, %d.weight) : f32[N,5]
+        output %d""",
+    "a residual sum": f"""
+        input %x : f32[N,12]
+        weight %a.weight = {numbers(12, 12)}
+        weight %a.bias = {numbers(12)}
+        weight %s.weight = {numbers(12, 12)}
+        weight %e.weight = {numbers(5, 12)}
+        %a = dense(%x, %a.weight, %a.bias) {{act=relu}} : f32[N,12]
+        %s = dense(%x, %s.weight) : f32[N,12]
+        %sum = add(%a, %s) : f32[N,12]
+        %again = add(%sum, %x) : f32[N,12]
+        %e = dense(%again, %e.weight) : f32[N,5]
+        output %e""",
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    train, test = datasets.load("mnist", "train", IMAGES), datasets.load("mnist", "test", 300)
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    np.savez(path, x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tuned")
+
+
+@pytest.fixture(scope="module")
+def lenet(digits: Path, folder: Path) -> Tuned:
+    return tune(LENET, str(digits), out=folder)
+
+
+def judged(found: Tuned, candidate: Candidate) -> float:
+    """The accuracy on all search images, measured afresh."""
+    judge = found.problem.judge
+    assert isinstance(judge, SimulationJudge)
+    return SimulationJudge(judge.graph, judge.x, judge.y, judge.k).accuracy(candidate, full=True)
+
+
+def check_numbers(found: Tuned) -> None:
+    """Every number that the network has where a format is, is one of that format's."""
+    assert found.graph is not None
+    values = {name: found.graph.values[name] for name in found.candidate.values}
+    weights = [name for name, value in values.items() if value.tensor_type.number is not None]
+    assert weights
+    for name in weights:
+        tensor, number = values[name].tensor, values[name].tensor_type.number
+        assert tensor is not None
+        assert number is not None
+        np.testing.assert_array_equal(number.quantize(tensor.data), tensor.data)
+        np.testing.assert_array_equal(tensor.data, found.candidate.values[name])
+
+
+def test_lenet_holds_and_is_cheaper_than_one_width_for_all(lenet: Tuned) -> None:
+    assert lenet.complete
+    assert lenet.least == pytest.approx(0.99 * lenet.reference)
+    assert judged(lenet, lenet.candidate) == lenet.accuracy >= lenet.least
+    problem = lenet.problem
+    together = [problem.formats(uniform(problem.space, fixed(width))) for width in (2, 3, 4, 5, 6, 8)]
+    holding = next(c for c in together if judged(lenet, c) >= lenet.least)
+    assert lenet.cost < 0.75 * problem.cost(holding)
+    assert problem.spent < 150
+
+
+def test_lenets_numbers_are_its_formats(lenet: Tuned) -> None:
+    check_numbers(lenet)
+
+
+def test_the_tuned_file_scores_as_was_said(
+    lenet: Tuned, folder: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["score", str(folder / "tuned.ir"), "--data", str(digits), "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)
+    assert lenet.held_out is not None
+    assert score["value"] == lenet.held_out.accuracy
+    assert score["samples"] == 300
+    graph = load(folder / "tuned.ir")
+    judge = lenet.problem.judge
+    assert isinstance(judge, SimulationJudge)
+    own = SimulationJudge(graph, judge.x, judge.y)
+    assert own.accuracy(Candidate({}), full=True) == lenet.accuracy
+
+
+def tuned(name: str, folder: Path, tolerance: float, count: int = 1600, platform: str = "full") -> Tuned:
+    """One of the networks, on random samples and its own answers."""
+    graph: Graph = parse(f"graph @net {{{NETWORKS[name]}\n}}")
+    shape = [dim for dim in (graph.inputs[0].tensor_type.shape or ())[1:] if isinstance(dim, int)]
+    x = np.random.default_rng(3).normal(size=(2 * count, *shape)).astype(np.float32)
+    np.savez(folder / "data.npz", x=x)
+    save(graph, folder / "net.ir")
+    options = Options(constraint=Constraint(tolerance))
+    return tune(folder / "net.ir", str(folder / "data.npz"), options, platform=platform, metric="agreement")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_all_sorts(name: str, tmp_path: Path) -> None:
+    """More images than a first test sees: what was accepted early holds on all of them."""
+    found = tuned(name, tmp_path, 0.08)
+    assert found.complete
+    assert found.reference == 1
+    assert judged(found, found.candidate) == found.accuracy >= found.least == pytest.approx(0.92)
+    assert found.held_out is not None
+    assert found.held_out.accuracy > 0.85
+    assert found.cost < found.float_cost / 4
+    check_numbers(found)
+    assert {target.name for target in found.problem.space.targets} <= set(found.candidate.formats)
+    judge = found.problem.judge
+    assert isinstance(judge, SimulationJudge)
+    for evaluation in found.trace:
+        if evaluation.images == "full":
+            candidate = found.problem.candidates[evaluation.candidate]
+            assert judge.accuracy(candidate, full=True) == evaluation.accuracy
+
+
+def test_the_same_again(tmp_path: Path) -> None:
+    first, again = (tuned("a residual sum", tmp_path, 0.05, 400) for _ in range(2))
+    assert first.candidate.key == again.candidate.key
+    assert [e.candidate for e in first.trace] == [e.candidate for e in again.trace]
+    assert first.spent == again.spent
+
+
+def test_a_looser_tolerance_is_never_dearer(tmp_path: Path) -> None:
+    costs = [tuned("no biases", tmp_path, tolerance, 400).cost for tolerance in (0.01, 0.05, 0.2)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+
+
+def test_what_no_format_holds_stays_float(tmp_path: Path) -> None:
+    (tmp_path / "narrow.py").write_text('supported_formats = {"NARROW": {"FIXED": [2], "EXP": [2]}}')
+    found = tuned("no biases", tmp_path, 0.01, 400, str(tmp_path / "narrow.py"))
+    assert found.accuracy == 1
+    assert len(found.trace) > 1
+    assert found.candidate.key == found.problem.float32.key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import bitwright
 from bitwright.backends.simulation.score import score
 from bitwright.cli.main import run
+from bitwright.ir.assign import read_formats
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats import parse as parse_format
@@ -60,6 +62,34 @@ def candidate(descriptor: NetworkDescriptor, text: str) -> Candidate:
     return Candidate(with_aliases(space, uniform(space, format)))
 
 
+def build_cpp(folder: Path) -> None:
+    """The C++ example, its data and its descriptors in a folder."""
+    for name in ("net.py", "fpga.py"):
+        shutil.copy(CPP / name, folder)
+    include = ROOT / "backends" / "hls" / "include"
+    source = CPP / "lenet5_number.cpp"
+    build = ["g++", "-std=c++17", "-O2", f"-I{include}", str(source), "-o", str(folder / "lenet5_number")]
+    subprocess.run(build, check=True)
+    export.main([str(folder)])
+
+
+def copy_torch(place: Path) -> Path:
+    """The PyTorch example with what it reads beside it."""
+    folder = place / "lenet5_torch"
+    shutil.copytree(TORCH, folder)
+    for name in ("lenet5.onnx", "data"):
+        (place / name).symlink_to(ROOT / "models" / name)
+    return folder
+
+
+def searched(folder: Path, formats: str, algorithm: str) -> tuple[dict[str, object], dict[str, Canonical]]:
+    """The report and the formats of `bitwright tune` on the example in a folder, in a space of few formats."""
+    (folder / "few.py").write_text(f"supported_formats = {{'FPGA': {formats}}}\n")
+    options = ["--platform", str(folder / "few.py"), "--algorithm", algorithm, "-o", str(folder / "out")]
+    assert run(["tune", "--network", str(folder / "net.py"), *options]) == 0
+    return json.loads((folder / "out" / "report.json").read_text()), read_formats(folder / "out" / "opt_conf.txt")
+
+
 @pytest.mark.parametrize("folder", [CPP, TORCH], ids=["cpp", "torch"])
 def test_the_examples_say_what_the_network_is(folder: Path) -> None:
     graph = run_passes(bitwright.load(ROOT / "models" / "lenet5.onnx"), STRUCTURE)
@@ -76,13 +106,7 @@ def test_the_examples_say_what_the_network_is(folder: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
 def test_the_program_in_cpp_is_measured_as_by_hand(tmp_path: Path) -> None:
-    for name in ("net.py", "fpga.py"):
-        shutil.copy(CPP / name, tmp_path)
-    include = ROOT / "backends" / "hls" / "include"
-    source = CPP / "lenet5_number.cpp"
-    build = ["g++", "-std=c++17", "-O2", f"-I{include}", str(source), "-o", str(tmp_path / "lenet5_number")]
-    subprocess.run(build, check=True)
-    export.main([str(tmp_path)])
+    build_cpp(tmp_path)
     descriptor = load_network(with_fewer(tmp_path / "net.py", SMALL, 2 * SMALL))
     judge = CommandJudge(descriptor)
     accuracies = []
@@ -98,12 +122,36 @@ def test_the_program_in_cpp_is_measured_as_by_hand(tmp_path: Path) -> None:
     assert accuracies[-1] < accuracies[1]
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
+def test_a_search_tunes_the_program_in_cpp(tmp_path: Path) -> None:
+    build_cpp(tmp_path)
+    file = with_fewer(tmp_path / "net.py", 10, 20)
+    file.write_text(file.read_text() + "layerwise_opt = 'NONE'\nerr_margin = 0.05\n")
+    report, formats = searched(tmp_path, "{'FLOAT': [32], 'FIXED': [5, 8]}", "libnumber")
+    command = ["./lenet5_number", "weights.bin", "data.bin", "20", "out/opt_conf.txt"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert report["search"]["accuracy"] == pytest.approx(float(done.stdout.split()[-1]))  # type: ignore[index]
+    assert report["search"]["accuracy"] >= 0.95 * report["search"]["float_accuracy"]  # type: ignore[index]
+    assert {format.kind for format in formats.values()} == {"FIXED"}
+    assert max(format.width for format in formats.values()) <= 8
+
+
+@needs_torch
+def test_a_search_tunes_the_program_in_pytorch(tmp_path: Path) -> None:
+    folder = copy_torch(tmp_path)
+    file = with_fewer(folder / "net.py", SMALL, FULL)
+    file.write_text(file.read_text() + "layerwise_opt = 'NONE'\n")
+    report, formats = searched(folder, "{'FIXED': [2, 5]}", "exhaustive")
+    graph = run_passes(bitwright.load(ROOT / "models" / "lenet5.onnx"), STRUCTURE)
+    digits = datasets.load("mnist", "test", FULL)
+    expected = score(graph, digits.x, digits.y, formats).value
+    assert report["search"]["accuracy"] == pytest.approx(expected, abs=0.005)  # type: ignore[index]
+    assert {format.width for format in formats.values()} == {5}
+
+
 @needs_torch
 def test_the_program_in_pytorch_agrees_with_the_simulation(tmp_path: Path) -> None:
-    folder = tmp_path / "lenet5_torch"
-    shutil.copytree(TORCH, folder)
-    for name in ("lenet5.onnx", "data"):
-        (tmp_path / name).symlink_to(ROOT / "models" / name)
+    folder = copy_torch(tmp_path)
     descriptor = load_network(with_fewer(folder / "net.py", SMALL, FULL))
     judge = CommandJudge(descriptor)
     graph = run_passes(bitwright.load(ROOT / "models" / "lenet5.onnx"), STRUCTURE)

@@ -30,6 +30,7 @@ DESCRIBED = {
     "objective": "its f_obj decides",
     "layerwise": "its layerwise_opt decides",
     "layers": "its layer_name decides",
+    "groups": "its sub_layer_name decides",
     "board": "hardware objectives need the network itself",
     "images": "its cmd_fullset decides",
 }
@@ -49,6 +50,7 @@ DESCRIBED = {
 @click.option("--platform", default=None, metavar="P", help="full (default), paper, or a descriptor file [:NAME].")
 @click.option("--layerwise", default="both", show_default=True, help="both, weights, activations, none.")
 @click.option("--layers", metavar="L", help="Target layers by name or op, as conv1,conv2 or dense (default: all).")
+@click.option("--group", "groups", multiple=True, metavar="A,B", help="Layers that share formats; may be repeated.")
 @click.option("--target", "board", default="pynq-z2", show_default=True, help="The board of hardware objectives.")
 @click.option("--images", type=click.IntRange(1), default=10_000, show_default=True, help="Search on at most so many.")
 @click.option("--budget", type=Duration(), help="Stop after 60s, 5m, 1h with the best found so far.")
@@ -123,11 +125,16 @@ def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch
         given["data"],
         options,
         platform=given["platform"] or "full",
-        layers=[name for name in (given["layers"] or "").split(",") if name],
+        layers=_names(given["layers"] or ""),
+        groups=[_names(group) for group in given["groups"]],
         out=out,
         command=replay,
         **{name: given[name] for name in ("objective", "layerwise", "board", "metric", "images")},
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,8 +70,6 @@ class SimulationJudge:
         return max(1, len(self.x) // SMALL)
 
     def identity(self) -> str:
-        import hashlib
-
         digest = hashlib.sha256(to_text(self.graph).encode())
         digest.update(np.ascontiguousarray(self.x).tobytes() + np.ascontiguousarray(self.y).tobytes())
         return f"simulation top{self.k} {digest.hexdigest()[:16]}"
@@ -86,8 +85,10 @@ class SimulationJudge:
         return hits(self.k, self.scores(candidate.apply(self.graph), self.x[which]), self.y[which])
 
     def scores(self, graph: Graph, x: Array) -> Array:
-        """The first output [N, classes] of the network with other formats and numbers. Raises CompileError if there is
-        a label without a class."""
+        """The first output [N, classes] of the network with other formats and numbers.
+
+        Raises CompileError if there is a label without a class.
+        """
         self.simulation.use(graph)
         found = first_output(self.simulation, x).reshape(len(x), -1)
         low, high = int(self.y.min()), int(self.y.max())

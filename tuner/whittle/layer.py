@@ -78,7 +78,7 @@ class Statistics:
     def fit(
         self,
         starts: Sequence[Canonical],
-        shifts: Sequence[int] = SHIFTS,
+        shifts: Sequence[int] = (0,),
         sweeps: int = 1,
     ) -> list[Fitted]:
         """For every format (FIXED, BIN and EXP, of the layer or an output channel) its best numbers.

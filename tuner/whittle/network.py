@@ -7,6 +7,7 @@ and those of all layers before, were built before are taken from there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,11 +28,12 @@ from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.layer import SHIFTS, Fitted, Statistics
 from bitwright.tuner.whittle.patches import Rows, patches
 
-SAMPLES = 1000
+SAMPLES, LEAST_SAMPLES = 1000, 32
+MOST_BYTES = 1 << 30
 MOST_VALUES = 50_000
-KEPT = 32
+KEPT = 8
 MOST_EXPONENT_BITS = 7
-COARSE = 2  # up to so many bits, the biases next to the start are tried as well
+COARSE = 2  # up to so many bits, second-order rounding wants other biases than rounding to nearest
 
 Assignment = tuple[Canonical, ...]
 """A format for every variable of the space; its bias is not used."""
@@ -61,6 +63,7 @@ class Network:
     """The layers of a problem's network, with the float values of some samples at every cut."""
 
     def __init__(self, problem: Problem, graph: Graph, x: Array, per_channel: bool, threads: int = 0) -> None:
+        """x: samples; the first 1,000 are used, or as many as 1 GB holds of the values at all cuts."""
         self.problem = problem
         self.graph = graph
         self.per_channel = per_channel
@@ -70,6 +73,7 @@ class Network:
         self.variable = {t.name: i for i, v in enumerate(problem.space.variables) for t in v.targets}
         self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
         self.float_values = self._float_values()
+        self.kept_bytes = 0
         self.starts: dict[tuple[str, str, int], tuple[Canonical, float]] = {}
         self.rows: dict[str, Rows] = {}
         self.float_statistics: dict[str, Statistics] = {}
@@ -91,9 +95,16 @@ class Network:
         for place in {self.place(t) for t in self.order}:
             wanted += self.cuts.live[place]
         names = [name for name in dict.fromkeys(wanted) if name != self.graph.inputs[0].name]
+        self.cuts.x = self.cuts.x[: self._affordable(names)]
         found = self.cuts.simulation.run({self.cuts.graph.input_name(self.graph.inputs[0]): self.cuts.x}, wanted=names)
         self.problem.charge(len(self.cuts.x))
         return {**found, **self.cuts.inputs()}
+
+    def _affordable(self, names: Sequence[str]) -> int:
+        """How many samples to take."""
+        shapes = [self.graph.values[name].tensor_type.shape or () for name in names]
+        numbers = sum(math.prod(dim for dim in shape[1:] if isinstance(dim, int)) for shape in shapes)
+        return min(SAMPLES, max(LEAST_SAMPLES, MOST_BYTES // (4 * max(numbers, 1))))
 
     @property
     def logits(self) -> Array:
@@ -117,17 +128,21 @@ class Network:
         return self.float_statistics[target.layer]
 
     def weight_start(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
-        """The format with the biases that suit a layer's weights when they are rounded to nearest, and the error."""
+        """The format with the biases that suit a layer's weights, and the error of rounding them to nearest."""
         key = target.name, format.kind, format.width
         if key not in self.starts:
-            fit = self.statistics_of(target).start(format, self.per_channel)
-            self.starts[key] = fit.format, float(fit.error.sum())
+            statistics = self.statistics_of(target)
+            fit = statistics.start(format, self.per_channel)
+            start = fit.format
+            if format.width <= COARSE:
+                start = statistics.fit([start], SHIFTS, sweeps=0)[0].format
+            self.starts[key] = start, float(fit.error.sum())
         return self.starts[key]
 
     def fit_alone(self, target: Target, formats: Sequence[Canonical]) -> list[Fitted]:
         """A layer's numbers in each format, on float inputs, found quickly."""
         starts = [self.weight_start(target, format)[0] for format in formats]
-        return self.statistics_of(target).fit(starts, shifts=(0,), sweeps=0)
+        return self.statistics_of(target).fit(starts, sweeps=0)
 
     def input_format(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
         """The format with the bias of least squared error on the float values, and that error over their power."""
@@ -156,9 +171,18 @@ class Network:
         for target in self.order[:count]:
             key = (*key, assignment[self.variable[target.name]])
             if key not in self.states:
-                self.states[key] = self.extended(state, target, key[-1])
+                self._keep(key, self.extended(state, target, key[-1]), state)
             state = self.states[key]
         return state
+
+    def _keep(self, key: tuple[Canonical, ...], state: State, before: State) -> None:
+        """Keep a state; all others go first if they have come to 1 GB."""
+        own = {id(array) for array in before.values.values()}
+        self.kept_bytes += sum(array.nbytes for array in state.values.values() if id(array) not in own)
+        if self.kept_bytes > MOST_BYTES:
+            self.kept_bytes = 0
+            self.states.clear()
+        self.states[key] = state
 
     def extended(self, state: State, target: Target, format: Canonical) -> State:
         """One more target built: its format's bias, and for weights the numbers."""
@@ -169,7 +193,7 @@ class Network:
         node, place = self.node(target), self.place(target)
         values, statistics = self._reached(state, target)
         start, _ = self.weight_start(target, format)
-        (fitted,) = statistics.fit([start], SHIFTS if format.width <= COARSE else (0,))
+        (fitted,) = statistics.fit([start])
         return State(state.built.with_format(target, fitted.format, numbers_of(node, fitted)), values, place)
 
     def _reached(self, state: State, target: Target) -> tuple[dict[str, Array], Statistics]:

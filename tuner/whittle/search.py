@@ -24,7 +24,7 @@ from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import OutOfTime, Problem
 from bitwright.tuner.space import Variable, covering
 from bitwright.tuner.whittle.knapsack import Option, Point, front
-from bitwright.tuner.whittle.network import SAMPLES, Assignment, Network, widths
+from bitwright.tuner.whittle.network import Assignment, Network, widths
 from bitwright.tuner.whittle.sensitivity import Sensitivity
 from bitwright.tuner.whittle.validate import Validation
 
@@ -50,7 +50,7 @@ class _Whittle:
         right = hits(judge.k, scores, judge.y)
         problem.record(problem.float32, "full", 1.0, lambda: float(right.mean()))
         self.validation = Validation(problem, judge, scores, right)
-        self.network = Network(problem, judge.graph, judge.x[:SAMPLES], problem.space.per_channel, judge.threads)
+        self.network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
         self.options: list[list[Canonical]] = []

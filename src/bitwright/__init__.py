@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bitwright.ir.parse import parse
     from bitwright.ir.text import to_text as show
     from bitwright.passes.pipeline import run_passes
+    from bitwright.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -33,9 +34,10 @@ _PLACES = {
     "score": ("bitwright.backends.simulation.score", "score"),
     "show": ("bitwright.ir.text", "to_text"),
     "simulate": ("bitwright.backends.simulation.score", "simulate"),
+    "tune": ("bitwright.tuning", "tune"),
 }
 
-__all__ = ["compile", "diff", "load", "parse", "run_passes", "save", "score", "show", "simulate"]
+__all__ = ["compile", "diff", "load", "parse", "run_passes", "save", "score", "show", "simulate", "tune"]
 
 
 def __getattr__(name: str) -> object:

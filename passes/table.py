@@ -14,6 +14,7 @@ from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
+from bitwright.passes.pruning import PruneChannels
 from bitwright.passes.quantizers import RecogniseQuantizers
 from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
@@ -35,6 +36,7 @@ PASSES: dict[str, type[Pass]] = {
         FusePooling,
         Normalise,
         OpenBatch,
+        PruneChannels,
         RecogniseDense,
         RecogniseQuantizers,
         RemoveDead,

@@ -1,0 +1,195 @@
+"""prune-channels: whole channels of a network go, everywhere they are written, kept and read; the rest is as it was.
+
+channels.py says what a channel is. What is left is an ordinary, smaller graph: no masks, no zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+
+from bitwright.ir import edit
+from bitwright.ir.accumulate import accumulator
+from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Affine, Canonical
+from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.ops import integer, integers
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.types import Type
+from bitwright.passes.base import Context, Pass, Span
+from bitwright.passes.channels import Channels, Side, find_channels, layers
+from bitwright.passes.wiring import Grouped
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """A share of a layer's output channels (or input channels) goes, from every layer that writes or reads them.
+
+    `layer` names a conv2d or dense; without it every layer that can be pruned is, each to this sparsity. `by` says
+    which go: those whose filters have the least sum of squares, the last ones, or any. One channel at least stays. Of a
+    grouped convolution `groups` go as a whole, or the same channels inside each of them.
+
+    - weight %conv1.w = 4b556bef : f32[8,1,5,5]
+    - %conv1 = conv2d(%x, %conv1.w) {kernel=[5,5]} : f32[N,8,24,24]
+    - %conv2 = conv2d(%conv1, %conv2.w) {kernel=[5,5]} : f32[N,16,20,20]
+    + weight %conv1.w = 91c7b353 : f32[2,1,5,5]
+    + %conv1 = conv2d(%x, %conv1.w) {kernel=[5,5]} : f32[N,2,24,24]
+    + %conv2 = conv2d(%conv1, %conv2.w) {kernel=[5,5]} : f32[N,16,20,20]
+    """
+
+    name: ClassVar[str] = "prune-channels"
+    sparsity: Annotated[float, Span(0, 1)]
+    layer: str = ""
+    by: Literal["frobenius", "last", "random"] = "frobenius"
+    side: Side = "output"
+    groups: Grouped = "whole"
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        found = find_channels(graph, self.groups)
+        survey = _Survey(found)
+        importance = _squares(found) if self.by == "frobenius" else {}
+        random = np.random.default_rng(context.seed)
+        for node in self.pruned_layers(graph, found):
+            channels = list(dict.fromkeys(found.at(node, self.side)))
+            if self.by == "random":
+                order = [channels[index] for index in random.permutation(len(channels))]
+            else:
+                order = sorted(reversed(channels), key=lambda channel: importance.get(channel, 0.0))
+            wanted = min(int(self.sparsity * len(channels) + 1e-9), len(channels) - 1)
+            gone = survey.remove(order, wanted)
+            if self.layer and gone < wanted:
+                context.notes.append(f"{self}: only {gone} of {len(channels)} channels can go, not {wanted}")
+        if survey.removed:
+            _narrow(graph, found, survey.removed)
+        return bool(survey.removed)
+
+    def pruned_layers(self, graph: Graph, found: Channels) -> list[Node]:
+        """The layers to prune. Raises CompileError if the named one is not there or has no channels that can go."""
+        named = {node.name: node for node in layers(graph)}
+        refusals = {name: found.refusal(node, self.side) for name, node in named.items()}
+        free = [name for name, refusal in refusals.items() if not refusal]
+        if not self.layer:
+            return [named[name] for name in free]
+        if self.layer not in named:
+            there = ", ".join(named) or "none"
+            raise CompileError(f"no layer is named {self.layer!r}", help=f"the layers are {there}")
+        if refusals[self.layer]:
+            message = f"the {self.side} channels of {self.layer} cannot go: {refusals[self.layer]}"
+            raise CompileError(message, help=f"those of these layers can: {', '.join(free) or 'none'}")
+        return [named[self.layer]]
+
+
+class _Survey:
+    """Which channels went, and how many every axis has left: one at least."""
+
+    def __init__(self, found: Channels) -> None:
+        self.found = found
+        self.removed: set[int] = set()
+        self.left: list[int] = []
+        self.axes_of: dict[int, list[int]] = {}
+        distinct = {wires.tobytes(): wires for axes in found.axes.values() for wires in axes if len(wires)}
+        for index, wires in enumerate(distinct.values()):
+            channels = np.unique(wires).tolist()
+            self.left.append(len(channels))
+            for channel in channels:
+                self.axes_of.setdefault(channel, []).append(index)
+
+    def remove(self, order: Sequence[int], wanted: int) -> int:
+        """Remove the first that can go until `wanted` of these are gone; how many of them are."""
+        gone = sum(channel in self.removed for channel in order)
+        for channel in order:
+            stays = channel in self.removed or channel in self.found.why_not
+            if gone < wanted and not stays and all(self.left[axis] > 1 for axis in self.axes_of[channel]):
+                self.removed.add(channel)
+                for axis in self.axes_of[channel]:
+                    self.left[axis] -= 1
+                gone += 1
+        return gone
+
+
+def _squares(found: Channels) -> dict[int, float]:
+    """For every channel the sum of squares of its rows, over all layers that write it."""
+    squares: dict[int, float] = {}
+    for group in found.groups:
+        for port in group.producers:
+            tensor = port.node.operand(1).tensor
+            assert tensor is not None, f"%{port.node.name} is no layer"
+            rows = np.square(tensor.data.astype(np.float64)).reshape(tensor.shape[0], -1).sum(1)
+            for channel, own in zip(group.channels, port.channels, strict=True):
+                squares[channel] = squares.get(channel, 0.0) + float(rows[list(own)].sum())
+    return squares
+
+
+def _narrow(graph: Graph, found: Channels, removed: Collection[int]) -> None:
+    """Take channels out of every tensor, type and attribute."""
+    gone = np.zeros(1 + max(int(channels.max(initial=0)) for axes in found.axes.values() for channels in axes), bool)
+    gone[list(removed)] = True
+    changed: set[int] = set()
+    for value in graph.values.values():
+        for axis, channels in enumerate(found.of(value)):
+            kept = np.flatnonzero(~gone[channels])
+            if len(kept) < len(channels):
+                _take(value, axis, kept)
+                changed.add(id(value))
+    for node in list(graph.nodes):
+        if any(id(value) in changed for value in (*node.operands, *node.results)):
+            _refit(graph, node)
+
+
+def _take(value: Value, axis: int, kept: Array) -> None:
+    """Keep some indices of one axis of a value, in its data, its shape and its formats."""
+    type = value.tensor_type
+    shape, number = type.shape, type.number
+    assert shape is not None, f"%{value.name} has channels and no shape"
+    if number is not None and number.axis is not None and number.axis % len(shape) == axis:
+        number = _some_formats(number, kept)
+    if value.tensor is not None:
+        edit.set_tensor(value, Tensor(np.ascontiguousarray(value.tensor.data.take(kept, axis))))
+    narrowed = Type(number or type.format, (*shape[:axis], len(kept), *shape[axis + 1 :]))
+    edit.set_type(value, narrowed)
+
+
+def _some_formats(number: Canonical | Affine, kept: Array) -> Canonical | Affine:
+    """A format a channel, of some of the channels."""
+    if isinstance(number, Canonical):
+        return replace(number, bias=tuple(number.biases[kept].tolist()))
+    zeros = tuple(number.zeros[kept].tolist()) if isinstance(number.zero, tuple) else number.zero
+    return replace(number, scale=tuple(number.scales[kept].tolist()), zero=zeros)
+
+
+def _refit(graph: Graph, node: Node) -> None:
+    """Make a node's attributes say what its operands' and results' new shapes are."""
+    shapes = [result.type.shape if isinstance(result.type, Type) else None for result in node.results]
+    if node.op == "conv2d" and integer(node, "groups") > 1:
+        inputs, columns = (node.operand(index).tensor_type.shape for index in (0, 1))
+        if inputs and columns and isinstance(inputs[1], int) and isinstance(columns[1], int):
+            edit.set_attribute(node, "groups", inputs[1] // columns[1])
+    elif node.op == "reshape" and shapes[0] is not None:
+        pairs = zip(integers(node, "shape"), shapes[0], strict=True)
+        edit.set_attribute(
+            node, "shape", tuple(dim if given > 0 and isinstance(dim, int) else given for given, dim in pairs)
+        )
+    elif node.op == "onnx.Split":
+        axis = node.attributes.get("axis", 0)
+        assert isinstance(axis, int)
+        _refit_split(graph, node, [dim for shape in shapes if shape and isinstance(dim := shape[axis], int)])
+    if node.attributes.get("acc"):
+        exact = accumulator(node)
+        edit.set_attribute(node, "acc", None if exact is None else exact.bits)
+
+
+def _refit_split(graph: Graph, node: Node, sizes: Sequence[int]) -> None:
+    """The sizes of a split's parts: an operand from opset 13 on, an attribute before."""
+    if graph.opsets.get("", 13) < 13:
+        edit.set_attribute(node, "split", tuple(sizes))
+        return
+    edit.set_attribute(node, "num_outputs", None)
+    tensor = Tensor(np.array(sizes, np.int64))
+    if node.optional(1) is None:
+        made = edit.add_weight(graph, edit.unique_name(graph, node.name + ".split"), tensor)
+        edit.set_operands(node, [node.operand(0), made])
+    else:
+        edit.give_weight(node, 1, tensor, node.name + ".split")

@@ -1,0 +1,270 @@
+"""prune-channels against its meaning: what is left computes what the whole network does with those channels at zero.
+
+The channels that went are found without passes/channels.py: all biases are different numbers, so that a bias (or a
+scale, or a constant) that is no longer there names the row that went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx.backend.test
+import onnxruntime
+import pytest
+
+import bitwright.models
+from bitwright.ir import edit
+from bitwright.ir.evaluate import evaluate
+from bitwright.ir.files import load
+from bitwright.ir.graph import Graph, Value
+from bitwright.ir.onnx.read import from_model
+from bitwright.ir.onnx.write import to_model
+from bitwright.ir.parse import parse
+from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.text import to_text
+from bitwright.ir.verify import verify
+from bitwright.passes import STRUCTURE, Context, run_passes
+from bitwright.passes.accumulators import DeriveAccumulators
+
+assert bitwright.models.__file__ is not None
+MODELS = Path(bitwright.models.__file__).parent
+LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
+
+
+class Drawn:
+    """The text of a random network over every op that channels run through, each weight with numbers of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.weights: list[str] = []
+        self.nodes: list[str] = []
+        self.first = 1 + 10_000 * seed
+
+    def weight(self, *shape: int) -> str:
+        name = f"%w{len(self.weights)}"
+        dims = ",".join(map(str, shape))
+        self.weights.append(f"weight {name} = {self.first + len(self.weights):08x} : f32[{dims}]")
+        return name
+
+    @property
+    def next(self) -> str:
+        """The name of the node that comes next."""
+        return f"%n{len(self.nodes)}"
+
+    def node(self, call: str, channels: int, size: int) -> str:
+        name = self.next
+        shape = f"N,{channels}" + (f",{size},{size}" if size else "")
+        self.nodes.append(f"{name} = {call} : f32[{shape}]")
+        return name
+
+    def conv(self, x: str, inputs: int, outputs: int, size: int, groups: int = 1) -> str:
+        made = f"conv2d({x}, {self.weight(outputs, inputs // groups, 3, 3)}, {self.weight(outputs)})"
+        return self.node(made + f" {{groups={groups}, kernel=[3,3], pads=[1,1,1,1]}}", outputs, size)
+
+    def gate(self, x: str, channels: int, size: int) -> str:
+        mean = self.node(f"globalavgpool({x})", channels, 1)
+        made = f"conv2d({mean}, {self.weight(3, channels, 1, 1)}, {self.weight(3)}) {{act=relu, kernel=[1,1]}}"
+        inner = self.node(made, 3, 1)
+        made = f"conv2d({inner}, {self.weight(channels, 3, 1, 1)}, {self.weight(channels)}) {{kernel=[1,1]}}"
+        opened = self.node(f"hardsigmoid({self.node(made, channels, 1)})", channels, 1)
+        return self.node(f"mul({x}, {opened})", channels, size)
+
+    def step(self, x: str, channels: int, size: int) -> tuple[str, int]:
+        kind = self.random.integers(15)
+        if kind == 0:
+            return self.node(f"add({self.conv(x, channels, channels, size)}, {x})", channels, size), channels
+        if kind == 1:
+            return self.conv(x, channels, channels, size, groups=channels), channels
+        if kind == 2:
+            return self.conv(x, channels, 2 * channels, size, groups=2), 2 * channels
+        if kind == 3:
+            numbers = [self.weight(channels) for _ in range(3)]
+            return self.node(f"batchnorm({x}, {', '.join(numbers)}, %variance{channels})", channels, size), channels
+        if kind == 4:
+            return self.gate(x, channels, size), channels
+        if kind == 5:
+            branch = self.conv(x, channels, 4, size)
+            return self.node(f"concat({x}, {branch}) {{axis=1}}", channels + 4, size), channels + 4
+        if kind == 6:
+            half = f"f32[N,{channels // 2},{size},{size}]"
+            name = self.next
+            self.nodes.append(f"{name}, {name}b = onnx.Split({x}) {{axis=1}} : {half}, {half}")
+            turned = self.conv(name + "b", channels // 2, channels // 2, size)
+            return self.node(f"concat({turned}, {name}) {{axis=-3}}", channels, size), channels
+        if kind == 7:
+            apart = f"{self.next} = reshape({x}) {{shape=[0,2,-1,{size},{size}]}}"
+            self.nodes.append(f"{apart} : f32[N,2,{channels // 2},{size},{size}]")
+            turned = f"{self.next} = transpose(%n{len(self.nodes) - 1}) {{perm=[0,2,1,3,4]}}"
+            self.nodes.append(f"{turned} : f32[N,{channels // 2},2,{size},{size}]")
+            shape = f"{{shape=[0,{channels},{size},{size}]}}"
+            return self.node(f"reshape(%n{len(self.nodes) - 1}) {shape}", channels, size), channels
+        if kind == 8:
+            return self.node(f"add({self.weight(channels, 1, 1)}, {x})", channels, size), channels
+        if kind == 9:
+            last = f"{self.next} = transpose({x}) {{perm=[0,2,3,1]}} : f32[N,{size},{size},{channels}]"
+            self.nodes.append(last)
+            scaled = f"{self.next} = mul(%n{len(self.nodes) - 1}, {self.weight(channels)})"
+            self.nodes.append(f"{scaled} : f32[N,{size},{size},{channels}]")
+            return self.node(f"transpose(%n{len(self.nodes) - 1}) {{perm=[0,3,1,2]}}", channels, size), channels
+        if kind == 10:
+            window = "{kernel=[3,3], pads=[1,1,1,1]}"
+            return self.node(
+                f"{self.random.choice(['maxpool2d', 'avgpool2d'])}({x}) {window}", channels, size
+            ), channels
+        if kind == 11:
+            call = self.random.choice(["relu({})", "hardswish({})", "clip({}) {{max=1.0, min=-0.5}}", "onnx.Tanh({})"])
+            return self.node(call.format(x), channels, size), channels
+        if kind == 12:
+            call = f"pad({x}) {{pads=[0,2,0,0,0,0,0,0], value=0.5}}"
+            return self.node(call, channels + 2, size), channels + 2
+        if kind == 13:
+            call = f"onnx.Sub({self.conv(x, channels, channels, size)}, {x})"
+            return self.node(call, channels, size), channels
+        return self.conv(x, channels, 8, size), 8
+
+    def graph(self) -> Graph:
+        channels, size = 8, 4
+        x = self.conv("%x", 2, channels, size)
+        for _ in range(int(self.random.integers(2, 7))):
+            x, channels = self.step(x, channels, size)
+        how = self.random.choice(["flatten({})", "reshape({}) {{shape=[0,-1]}}", "reshape({}) {{shape=[-1,%d]}}"])
+        features = channels * size * size
+        flat = self.node(how.replace("%d", str(features)).format(x), features, 0)
+        hidden = self.node(f"dense({flat}, {self.weight(6, features)}, {self.weight(6)}) {{act=relu}}", 6, 0)
+        scores = self.node(f"dense({hidden}, {self.weight(3, 6)}, {self.weight(3)})", 3, 0)
+        ones = sorted({line.split("%variance")[1].split(")")[0] for line in self.nodes if "%variance" in line})
+        lines = ["graph @drawn {", "opset ai.onnx=17", f"input %x : f32[N,2,{size},{size}]", *self.weights]
+        lines += [f"weight %variance{n} = [{','.join(['1.0'] * int(n))}] : f32[{n}]" for n in ones]
+        return parse("\n".join([*lines, *self.nodes, f"output {scores}", "}"]))
+
+
+TOLD_BY = {"conv2d": 2, "dense": 2, "batchnorm": 1}
+"""The operand whose numbers name the channels; it and operand 1 (or 2) are zero for those that went."""
+
+
+def data_of(value: Value) -> Array:
+    assert value.tensor is not None
+    return value.tensor.data
+
+
+def zeroed(before: Graph, after: Graph) -> tuple[Graph, int]:
+    """`before` with zeros where `after` has no channels any more, and how many rows of layers these are."""
+    graph, rows = edit.copy(before), 0
+    for node in graph.nodes:
+        if node.op in TOLD_BY:
+            told, cleared = node.operand(TOLD_BY[node.op]), [node.operand(1), node.operand(2)]
+        elif constants := [v for v in node.operands if v is not None and v.tensor and node.op in ("add", "mul")]:
+            told, cleared = constants[0], constants
+        else:
+            continue
+        gone = ~np.isin(data_of(told), data_of(after.values[told.name]))
+        rows += int(gone.sum()) if node.op in ("conv2d", "dense") else 0
+        for value in cleared:
+            data = data_of(value).copy()
+            data[gone] = 0
+            edit.set_tensor(value, Tensor(data))
+    return graph, rows
+
+
+def images(graph: Graph, seed: int, count: int = 2) -> Mapping[str, Array]:
+    (value,) = graph.inputs
+    shape = [dim if isinstance(dim, int) else count for dim in value.tensor_type.shape or ()]
+    return {graph.input_name(value): np.random.default_rng(seed).standard_normal(shape).astype(np.float32)}
+
+
+def assert_means(before: Graph, after: Graph, seed: int, exactly: bool = False) -> int:
+    """Assert that the pruned graph is the whole one with zeros; how many rows went."""
+    whole, rows = zeroed(before, after)
+    inputs = images(before, seed)
+    (ours,), (theirs,) = evaluate(after, inputs).values(), evaluate(whole, inputs).values()
+    assert ours.shape == theirs.shape
+    assert np.abs(theirs).max() > 0
+    assert np.abs(ours - theirs).max() <= (0 if exactly else 1e-5 * np.abs(theirs).max())
+    return rows
+
+
+def options(seed: int) -> str:
+    """Options of prune-channels that take something of every network that is drawn."""
+    random = np.random.default_rng(seed)
+    chosen = {
+        "sparsity": random.choice([0.3, 0.5, 0.8, 1.0]),
+        "by": random.choice(["random", "random", "frobenius", "last"]),
+        "side": random.choice(["output", "input"]),
+        "groups": random.choice(["whole", "inside"]),
+    }
+    return "prune-channels{" + ",".join(f"{key}={value}" for key, value in chosen.items()) + "}"
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_random_networks(seed: int) -> None:
+    before = Drawn(seed).graph()
+    after = run_passes(before, options(seed), Context(seed=seed))
+    assert assert_means(before, after, seed) > 0
+    verify(parse(to_text(after)))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in MODELS.glob("*.onnx")))
+@pytest.mark.parametrize("pipeline", ["", STRUCTURE])
+def test_the_shipped_networks(name: str, pipeline: str) -> None:
+    before = run_passes(load(MODELS / f"{name}.onnx"), pipeline)
+    after = run_passes(before, "prune-channels{sparsity=0.6,by=random}", Context(seed=len(name)))
+    *hidden, _ = [node.operand(1).tensor_type.shape for node in before.nodes if node.op in ("conv2d", "dense")]
+    assert assert_means(before, after, 0) == sum(int(0.6 * shape[0]) for shape in hidden)
+
+
+def test_formats_a_channel_and_accumulators_follow() -> None:
+    made = f"{STRUCTURE},annotate-formats{{per_channel=true,weights=FIXED 6}},derive-accumulators"
+    lenet = load(MODELS / "lenet5.onnx")
+    before = run_passes(lenet, made, Context(images(lenet, 1)))
+    after = run_passes(before, "prune-channels{sparsity=0.5,by=random}", Context(seed=3))
+    assert assert_means(before, after, 1, exactly=True) == 3 + 8 + 60 + 42
+    assert not DeriveAccumulators().run(after, Context())
+
+
+def test_the_experiment_of_the_lenet_paper() -> None:
+    """conv5 reads 2 of its 16 channels, and conv3 makes only these; nothing else changes."""
+    before = load(MODELS / "lenet5.onnx")
+    after = run_passes(before, "prune-channels{layer=conv5,side=input,sparsity=0.9}")
+    shapes = {value.name: value.tensor_type.shape for value in after.weights}
+    changed = {"conv3.weight": (2, 6, 5, 5), "conv3.bias": (2,), "conv5.weight": (120, 2, 5, 5)}
+    assert shapes == {value.name: value.tensor_type.shape for value in before.weights} | changed
+
+
+# known networks
+
+
+def light(name: str) -> Graph:
+    """A network of the ONNX project, with random weights instead of its constant ones."""
+    graph = run_passes(from_model(onnx.load(LIGHT / f"light_{name}.onnx")), STRUCTURE)
+    random = np.random.default_rng(0)
+    for value in graph.weights:
+        if value.tensor_type.dtype == np.float32 and data_of(value).size > 1:
+            shape = data_of(value).shape
+            numbers = random.standard_normal(shape, np.float32) / np.sqrt(max(1, np.prod(shape[1:]) / 2))
+            edit.set_tensor(value, Tensor(numbers.astype(np.float32)))
+    return graph
+
+
+def scores(graph: Graph) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    model = to_model(graph)
+    model.ir_version = 8
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, dict(images(graph, 0, 1)))
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize(("name", "groups"), [("squeezenet", "whole"), ("shufflenet", "inside")])
+def test_known_networks_compute_what_they_mean(name: str, groups: str) -> None:
+    before = light(name)
+    after = run_passes(before, f"prune-channels{{sparsity=0.4,by=random,groups={groups}}}", Context(seed=1))
+    whole, rows = zeroed(before, after)
+    ours, theirs = scores(after), scores(whole)
+    assert rows > 500
+    assert ours.shape == theirs.shape
+    assert np.ptp(theirs) > 0
+    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()

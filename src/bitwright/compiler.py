@@ -182,7 +182,8 @@ def _annotated(
     if tolerance is not None:
         if train is None or train.y is None:
             raise CompileError("a tolerance needs labels, and the data have none")
-        return _tuned(graph, tolerance, Samples(train.x[:MOST_IMAGES], train.y[:MOST_IMAGES]), context)
+        order = np.random.default_rng(context.seed).permutation(len(train.x))[:MOST_IMAGES]
+        return _tuned(graph, tolerance, Samples(train.x[order], train.y[order]), context)
     if formats is None:
         return run_passes(graph, _default_passes(graph, context), context)
     passes = format_passes(formats)

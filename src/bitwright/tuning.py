@@ -136,15 +136,16 @@ def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> 
         check_shape(graph.inputs[0], graph.input_name(graph.inputs[0]), part.x)
     if metric != "agreement" and (train.y is None or test.y is None):
         raise CompileError(f"{source} has no labels", help="--metric agreement needs none")
+    random = np.random.default_rng(seed)  # data may be sorted by class, and a search looks at the first ones first
     if not np.array_equal(train.x, test.x):
-        search, held_out = np.arange(min(len(train.x), images)), np.arange(len(test.x))
+        search, held_out = random.permutation(len(train.x))[:images], np.arange(len(test.x))
         note = "searched on the training split; the accuracy is that of the test split"
     else:
         if len(test.x) < 2:
             raise CompileError(f"{source} has {len(test.x)} sample; a search needs some, and its check others")
-        order = np.random.default_rng(seed).permutation(len(test.x))
+        order = random.permutation(len(test.x))
         half = len(order) // 2
-        search, held_out = np.sort(order[half:][:images]), np.sort(order[:half])
+        search, held_out = order[half:][:images], order[:half]
         note = "the data are not split: one half was searched on, the accuracy is that of the other"
     return Split(_samples(train, search, metric), _samples(test, held_out, metric), note)
 

@@ -248,12 +248,17 @@ def test_data_without_splits_are_halved(network: Path, points: Path) -> None:
         assert [lookup[row.tobytes()] for row in part.x] == part.y.tolist()
 
 
-def test_data_with_splits_are_taken_as_they_are(network: Path, tmp_path: Path) -> None:
+def test_data_with_splits_are_searched_in_another_order(network: Path, tmp_path: Path) -> None:
+    """The training split may be sorted by class: what a search takes first is drawn from all of it."""
     x_train, y_train = clusters(50, 2)
     x_test, y_test = clusters(30, 3)
     np.savez(tmp_path / "both.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     split = split_of(bitwright.load(network), str(tmp_path / "both.npz"), 40, 0, "top1")
-    np.testing.assert_array_equal(split.search.x, x_train[:40])
+    labels = {row.tobytes(): label for row, label in zip(x_train, y_train, strict=True)}
+    assert len({row.tobytes() for row in split.search.x}) == 40
+    assert split.search.y is not None
+    assert [labels[row.tobytes()] for row in split.search.x] == split.search.y.tolist()
+    assert not np.array_equal(split.search.x, x_train[:40])
     np.testing.assert_array_equal(split.held_out.x, x_test)
     assert "training split" in split.note
 

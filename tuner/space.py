@@ -61,9 +61,6 @@ class Space:
     def targets(self) -> tuple[Target, ...]:
         return tuple(target for variable in self.variables for target in variable.targets)
 
-    def of_role(self, role: Role) -> tuple[Variable, ...]:
-        return tuple(variable for variable in self.variables if variable.role == role)
-
 
 def space_of(
     targets: Sequence[Target],

@@ -81,12 +81,12 @@ class Accelerator:
         network = read_network(folder)
         self.name = str(network["name"])
         self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
-        self.library = ctypes.CDLL(str(compiled(folder, self.name, ap_types, trace, flags)))
-        self.library.bitwright_error.restype = ctypes.c_char_p
-        self.library.bitwright_trace_name.restype = ctypes.c_char_p
-        self.library.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
+        self.binary = ctypes.CDLL(str(compiled(folder, self.name, ap_types, trace, flags)))
+        self.binary.bitwright_error.restype = ctypes.c_char_p
+        self.binary.bitwright_trace_name.restype = ctypes.c_char_p
+        self.binary.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
         for name in ("size", "saturated"):
-            getattr(self.library, f"bitwright_trace_{name}").restype = ctypes.c_int64
+            getattr(self.binary, f"bitwright_trace_{name}").restype = ctypes.c_int64
 
     def run(self, frames: Ints) -> Ints:
         """Integers [N, elements] in, integers [N, elements] out. Raises CompileError with what went wrong inside."""
@@ -97,20 +97,20 @@ class Accelerator:
         pointer = ctypes.POINTER(ctypes.c_int64)
         inputs = (pointer * 1)(frames.ctypes.data_as(pointer))
         outputs = (pointer * 1)(results.ctypes.data_as(pointer))
-        if self.library.bitwright_run(inputs, outputs, ctypes.c_int64(len(frames))):
-            raise CompileError(f"C simulation of {self.name}: {self.library.bitwright_error().decode()}")
+        if self.binary.bitwright_run(inputs, outputs, ctypes.c_int64(len(frames))):
+            raise CompileError(f"C simulation of {self.name}: {self.binary.bitwright_error().decode()}")
         return results
 
     def layers(self, frames: Ints) -> list[Layer]:
         """What every stage gives for these frames; needs `trace`."""
-        self.library.bitwright_trace_clear()
+        self.binary.bitwright_trace_clear()
         self.run(frames)
         found = []
-        for index in range(self.library.bitwright_trace_streams()):
-            name = self.library.bitwright_trace_name(index).decode()
-            size = self.library.bitwright_trace_size(index)
-            values = np.ctypeslib.as_array(self.library.bitwright_trace_values(index), (size,)).copy()
-            saturated = int(self.library.bitwright_trace_saturated(index))
+        for index in range(self.binary.bitwright_trace_streams()):
+            name = self.binary.bitwright_trace_name(index).decode()
+            size = self.binary.bitwright_trace_size(index)
+            values = np.ctypeslib.as_array(self.binary.bitwright_trace_values(index), (size,)).copy()
+            saturated = int(self.binary.bitwright_trace_saturated(index))
             found.append(Layer(name, values.reshape(len(frames), -1), saturated))
         return found
 

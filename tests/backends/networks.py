@@ -225,13 +225,13 @@ class Bundled(Accelerator):
         network = read_network(folder)
         self.name = str(network["name"])
         self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
-        self.library = ctypes.CDLL(str(library))
-        self.library.bitwright_run = getattr(self.library, f"bitwright_run_{self.name}")
-        self.library.bitwright_error.restype = ctypes.c_char_p
-        self.library.bitwright_trace_name.restype = ctypes.c_char_p
-        self.library.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
+        self.binary = ctypes.CDLL(str(library))
+        self.binary.bitwright_run = getattr(self.binary, f"bitwright_run_{self.name}")
+        self.binary.bitwright_error.restype = ctypes.c_char_p
+        self.binary.bitwright_trace_name.restype = ctypes.c_char_p
+        self.binary.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
         for name in ("size", "saturated"):
-            getattr(self.library, f"bitwright_trace_{name}").restype = ctypes.c_int64
+            getattr(self.binary, f"bitwright_trace_{name}").restype = ctypes.c_int64
 
 
 def bundled(folders: Sequence[Path], target: Path, *flags: str) -> list[Bundled]:

@@ -21,7 +21,7 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.files import load, save, store
 from bitwright.ir.formats import Affine, Canonical, Format, exp, fixed, float_format
 from bitwright.ir.graph import Attribute, EmptyList, Graph, Node, Value
-from bitwright.ir.ops import OPS, result_shape
+from bitwright.ir.ops import OPS, ShapeError, result_shape
 from bitwright.ir.parse import parse, parse_type
 from bitwright.ir.tensor import Tensor
 from bitwright.ir.text import node_text, tensor_text, to_text
@@ -218,7 +218,7 @@ class Maker:
         node = edit.add_node(graph, op, operands, {}, attributes)
         try:
             result = result_shape(node)
-        except Exception:
+        except ShapeError:
             edit.set_operands(node, [])
             graph.nodes.remove(node)
             raise

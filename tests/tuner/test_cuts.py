@@ -11,7 +11,7 @@ from bitwright.ir.assign import assign
 from bitwright.ir.formats.named import fixed
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
-from bitwright.tuner.whittle.cuts import Cuts, first_reader
+from bitwright.tuner.whittle.cuts import Cuts
 
 RNG = np.random.default_rng(4)
 
@@ -119,9 +119,3 @@ def test_shares_are_of_the_multiplications() -> None:
     assert cuts.share(0, 1) == pytest.approx(conv / (conv + dense))
     assert cuts.share(1) == pytest.approx(dense / (conv + dense))
     assert cuts.share(1, 3) == cuts.share(4) == 0
-
-
-def test_first_readers() -> None:
-    graph = parse(RESIDUAL)
-    assert first_reader(graph, graph.values["x"]).name == "a"
-    assert first_reader(graph, graph.values["b"]).name == "sum"

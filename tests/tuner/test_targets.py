@@ -96,7 +96,7 @@ def test_a_tensor_that_two_layers_read_is_one_target() -> None:
     sums = x @ np.array([[1, 0, 0], [0, 1, 0], [0, 0, -4]]).T + x @ np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]]).T
     assert targets["c.input"].max_abs == np.abs(sums).max()
     space = space_of(list(targets.values()), load_platform("full"), "both")
-    assert [v.name for v in space.of_role("input")] == ["a.input", "c.input"]
+    assert [v.name for v in space.variables if v.role == "input"] == ["a.input", "c.input"]
     formats = with_aliases(space, uniform(space, space.variables[0].formats[5]))
     made = Candidate(formats).apply(graph)
     assert made.values["x"].tensor_type.number == formats["b.input"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.graph import Graph, Value
 from bitwright.ir.tensor import Array
 from bitwright.tuner.objectives import macs
 
@@ -62,8 +62,3 @@ class Cuts:
         given = self.live[start]
         found = self.simulation.run({key: values[key] for key in given}, given=given, wanted=[name])[name]
         return found.reshape(len(found), -1)
-
-
-def first_reader(graph: Graph, value: Value) -> Node:
-    """The first node that reads a value."""
-    return next(node for node in graph.nodes if any(operand is value for operand in node.operands))

@@ -60,6 +60,15 @@ def assign(graph: Graph, formats: Mapping[str, Format]) -> None:
     spread(graph)
 
 
+def in_float(graph: Graph) -> Graph:
+    """A copy without formats: every float tensor in float32, its numbers as they are."""
+    made = edit.copy(graph)
+    for value in made.values.values():
+        if isinstance(value.type, Type) and value.type.number is not None:
+            edit.set_type(value, value.type.with_format(F32))
+    return made
+
+
 def format_names(graph: Graph) -> dict[str, Value]:
     """Every name that a file of formats may use: `<layer>.weight`, `<layer>.input`, and values' own names."""
     names: dict[str, Value] = {}

@@ -11,16 +11,13 @@ with a source is a CompileError that names it. Pillow is imported only when a fo
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
-import importlib.util
 import inspect
 import re
-import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitwright.ir.errors import CompileError
+from bitwright.ir.user_code import user_function
 
 Split = Literal["train", "test"]
 Raw = tuple[Any, Any]
@@ -273,25 +271,8 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _call(file: Path, name: str, split: Split) -> Raw:
     """What the function of the file returns; code of the user's runs here, and what it raises is reported."""
-    if not file.is_file():
-        raise CompileError(f"{file}: no such file")
-    with _running_from(file.parent):
-        try:
-            module = _import(file)
-        except (Exception, SystemExit) as error:
-            raise CompileError(f"{file}: importing it raised {_described(error)}") from error
-        function = getattr(module, name, None)
-        if not callable(function):
-            own = (v for v in vars(module).values() if getattr(v, "__module__", None) == module.__name__)
-            found = [value.__name__ for value in own if inspect.isfunction(value)]
-            close = difflib.get_close_matches(name, found, n=1)
-            meant = f", did you mean {close[0]}?" if close else ""
-            way_out = f"it has {', '.join(found)}" if found else f"write def {name}(split) that returns (x, y)"
-            raise CompileError(f"{file}: no function {name}{meant}", help=way_out)
-        try:
-            result = function(split) if _takes_split(function) else function()
-        except (Exception, SystemExit) as error:
-            raise CompileError(f"{file}: {name}() raised {_described(error)}") from error
+    function = user_function(file, name, f"{name}(split), which returns (x, y)")
+    result = function(split) if _takes_split(function) else function()
     if not isinstance(result, tuple) or len(result) != 2:
         raise CompileError(
             f"{file}: {name}() returned {type(result).__name__}, not (x, y)",
@@ -305,31 +286,3 @@ def _takes_split(function: Callable[..., Any]) -> bool:
     parameters = inspect.signature(function).parameters.values()
     required = any(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
     return required or any(p.name == "split" and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters)
-
-
-def _import(file: Path) -> Any:
-    """The file as a module of its own name space, registered so that its dataclasses and pickles work."""
-    name = f"bitwright_data_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _running_from(folder: Path) -> Iterator[None]:
-    """The folder at the front of the import path, as for a script, so that the file finds its neighbours."""
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +30,10 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats.named import FIXED8
 from bitwright.ir.graph import Graph, Node
+from bitwright.ir.user_code import user_number
 from bitwright.passes import Context, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats
-from bitwright.tuner.process import last_line
 from bitwright.tuner.targets import Target
 
 Formats = Mapping[str, Canonical]
@@ -203,26 +202,5 @@ def _span(format: Canonical) -> int:
 
 def _of_file(text: str, targets: Sequence[Target]) -> Objective:
     path, _, name = text.rpartition(":")
-    if not Path(path).is_file():
-        raise CompileError(f"the objective's file {path} does not exist")
-    try:
-        function = runpy.run_path(path).get(name)
-    except (Exception, SystemExit) as error:
-        raise CompileError(f"{path}: running it raised {_said(error)}") from error
-    if not callable(function):
-        raise CompileError(f"{path} has no function {name}")
-
-    def objective(formats: Formats) -> float:
-        try:
-            found = float(function(dict(formats), tuple(targets)))
-        except Exception as error:
-            raise CompileError(f"{path}: {name}() raised {_said(error)}") from error
-        if math.isnan(found):
-            raise CompileError(f"{path}: {name}() gave nan, which is neither cheap nor dear")
-        return found
-
-    return objective
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {last_line(str(error))}"
+    cost = user_number(Path(path), name, f"{name}(formats, targets), which returns a number")
+    return lambda formats: cost(dict(formats), tuple(targets))

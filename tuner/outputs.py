@@ -24,7 +24,6 @@ from bitwright.tuner.database import Evaluation
 from bitwright.tuner.tune import Tuned
 
 DATABASE = "tune.sqlite"
-SETS = {"full": "full set", "small": "small set"}
 COLUMNS = ("iteration", "images", "accuracy", "objective", "cost", "seconds", "formats")
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitwright.ir import edit
+from bitwright.ir.assign import in_float
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import check_shape
 from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
-from bitwright.ir.types import F32, Type
 from bitwright.passes import STRUCTURE, Context, run_passes
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
@@ -118,11 +117,8 @@ def shortfall(found: Tuned) -> list[str]:
 
 def prepared(model: str | Path | Graph) -> Graph:
     """The network after the structure passes, in float. Raises CompileError as loading does."""
-    graph = edit.copy(model) if isinstance(model, Graph) else load(model)
-    for value in graph.values.values():
-        if isinstance(value.type, Type) and value.type.number is not None:
-            edit.set_type(value, value.type.with_format(F32))
-    return run_passes(graph, PREPARE, Context())
+    graph = model if isinstance(model, Graph) else load(model)
+    return in_float(run_passes(in_float(graph), PREPARE, Context()))  # a pass may recognise formats in its operators
 
 
 def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> Split:

@@ -342,7 +342,7 @@ def test_missing_function(tmp_path: Path) -> None:
 
 def test_missing_function_in_a_file_that_has_none(tmp_path: Path) -> None:
     file = code(tmp_path / "mine.py", "from os.path import join\nload = 3\n")
-    refuses(f"{file}:load", "mine.py: no function load", "write def load(split) that returns (x, y)")
+    refuses(f"{file}:load", "mine.py: no function load", "write def load(split), which returns (x, y)")
 
 
 @pytest.mark.parametrize("raised", ["ValueError('no disk')", "SystemExit('no disk')"])

@@ -262,11 +262,11 @@ def test_some_need_the_network(text: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def price(formats, targets): return 1", "has no function cost"),
-        ("cost = 3", "has no function cost"),
-        ("def cost(:", "running it raised SyntaxError"),
-        ("raise ValueError('first\\nsecond')", "running it raised ValueError: second"),
-        ("import sys; sys.exit(4)", "running it raised SystemExit: 4"),
+        ("def price(formats, targets): return 1", "no function cost"),
+        ("cost = 3", "no function cost"),
+        ("def cost(:", "importing it raised SyntaxError"),
+        ("raise ValueError('first\\nsecond')", "importing it raised ValueError: second"),
+        ("import sys; sys.exit(4)", "importing it raised SystemExit: 4"),
     ],
 )
 def test_files_that_are_wrong(tmp_path: Path, source: str, message: str) -> None:
@@ -280,7 +280,7 @@ def test_files_that_are_wrong(tmp_path: Path, source: str, message: str) -> None
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(CompileError, match=r"mine\.py does not exist"):
+    with pytest.raises(CompileError, match=r"mine\.py: no such file"):
         objective_of(f"{tmp_path}/mine.py:cost", None, TARGETS)
 
 
@@ -288,9 +288,9 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     ("body", "message"),
     [
         ("formats['b.weight']", "cost() raised KeyError: 'b.weight'"),
-        ("'much'", "cost() raised ValueError: could not convert string to float: 'much'"),
-        ("None", "cost() raised TypeError"),
-        ("float('nan')", "cost() gave nan"),
+        ("'much'", "cost() gave 'much', which is no number"),
+        ("None", "cost() gave None, which is no number"),
+        ("float('nan')", "cost() gave nan, which is no number"),
     ],
 )
 def test_functions_that_give_no_number(tmp_path: Path, body: str, message: str) -> None:

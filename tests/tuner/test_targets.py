@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 import bitwright
+from bitwright.ir.assign import assign
 from bitwright.ir.errors import CompileError
+from bitwright.ir.files import save
+from bitwright.ir.formats.named import fixed
 from bitwright.ir.graph import Graph
+from bitwright.ir.onnx.explicit import with_quantizers
 from bitwright.ir.parse import parse
 from bitwright.models import datasets
 from bitwright.tuner.candidate import Candidate
@@ -130,3 +134,13 @@ def test_what_is_not_finite_is_named() -> None:
     graph = parse(RESIDUAL.replace("[0.5,0,0,", "[nan,0,0,"))
     with pytest.raises(CompileError, match=r"c\.weight is not finite"):
         targets_of(graph, np.ones((2, 3), np.float32))
+
+
+def test_formats_that_a_model_brings_are_forgotten(tmp_path: Path) -> None:
+    """Also those that only a pass recognises, in the operators of a quantised .onnx."""
+    graph = parse(RESIDUAL)
+    assign(graph, {"a.weight": fixed(8), "a.input": fixed(9, 2)})
+    save(with_quantizers(graph, "qdq"), tmp_path / "quantised.onnx")
+    found = prepared(tmp_path / "quantised.onnx")
+    assert [node.op for node in found.nodes] == [node.op for node in graph.nodes]
+    assert all(value.tensor_type.number is None for value in found.values.values())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +12,6 @@ from bitwright.cli.output import json_option, print_json, progress
 
 if TYPE_CHECKING:
     from bitwright.backends.simulation.score import Metric
-    from bitwright.ir.graph import Graph
 
 
 @click.command("score")
@@ -29,12 +27,13 @@ def command(model: Path, data: str, formats: str | None, metric: str, limit: int
     """Measure MODEL on test data: in the formats of --formats, else in its own, else in float."""
     from bitwright.backends.simulation.score import score
     from bitwright.compiler import calibration, format_passes
+    from bitwright.ir.assign import in_float
     from bitwright.ir.files import load
     from bitwright.models.datasets import load as load_data
     from bitwright.passes import STRUCTURE, run_passes
 
     graph = load(model_file(model))
-    reference = _in_float(graph)
+    reference = in_float(graph)
     test = load_data(data, "test", limit)
     with progress(as_json) as say:
         say("scoring")
@@ -50,44 +49,9 @@ def command(model: Path, data: str, formats: str | None, metric: str, limit: int
     click.echo(f"{found.metric} {found.value:.4f} on {found.samples:,} samples ({how})")
 
 
-def _in_float(graph: Graph) -> Graph:
-    """The network without its formats: what agreement compares with, and what other formats are given to."""
-    from bitwright.ir import edit
-    from bitwright.ir.types import F32, Type
-
-    made = edit.copy(graph)
-    for value in made.values.values():
-        if isinstance(value.type, Type) and value.type.number is not None:
-            edit.set_type(value, value.type.with_format(F32))
-    return made
-
-
 def _metric(text: str) -> str | Metric:
-    """A metric's name, or the function that `file.py:function` names; what the user's code raises is reported."""
-    from bitwright.ir.errors import CompileError
+    """A metric's name, or the function that `file.py:function` names."""
+    from bitwright.ir.user_code import user_number
 
     path, colon, name = text.rpartition(":")
-    if not colon:
-        return text
-    if not Path(path).is_file():
-        raise CompileError(f"the metric's file {path} does not exist")
-    spec = importlib.util.spec_from_file_location("metric", path)
-    if spec is None or spec.loader is None:
-        raise CompileError(f"the metric's file {path} is no .py file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise CompileError(f"{path}: importing it raised {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise CompileError(f"{path} has no function {name}")
-
-    def metric(scores: Any, labels: Any) -> float:
-        try:
-            return float(function(scores, labels))
-        except Exception as error:
-            raise CompileError(f"{path}: {name}() raised {type(error).__name__}: {error}") from error
-
-    metric.__name__ = name
-    return metric
+    return user_number(Path(path), name, f"{name}(scores, labels), which returns a number") if colon else text

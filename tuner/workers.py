@@ -24,7 +24,7 @@ from bitwright.tuner.judge import Judge, SimulationJudge
 Task = tuple[Candidate, bool]
 """A candidate, and whether it is measured on the full set."""
 
-CONNECT_SECONDS = 20
+CONNECT_SECONDS = 60
 EMPTY_SECONDS = 60
 """How long a cluster may be without a worker."""
 

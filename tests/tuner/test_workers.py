@@ -165,7 +165,7 @@ class Dask:
     def __init__(self, folder: Path, count: int) -> None:
         self.file = folder / "scheduler.json"
         self.processes = [self.start("scheduler", "--port", "0", "--host", "127.0.0.1")]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (self.file.exists() and self.file.read_text().strip().endswith("}")):
             assert time.monotonic() < deadline, "no scheduler came up"
             time.sleep(0.05)

@@ -6,6 +6,12 @@ out (the bias makes up for them), H = sum x' x'^T, and
     W' = W + W (sum (x - x') x'^T) (H + r I)^-1     the float weights that suit x' best, kept near W by the ridge r
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
+
+A layer of more inputs than samples has an H of low rank. There W' comes from the samples, with X' their rows,
+
+    W' = W + W (X - X')^T (X' X'^T + r I)^-1 X'
+
+and the rounding takes the H of the float inputs, which is made once.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from bitwright.tuner.whittle.rounding import Curvature, Grid, Matrix, damage, ro
 SHIFTS = (0, 1, -1)
 RIDGE = 0.01
 LEAST_RIDGE = 1e-12  # where an input never changes
+MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
 
 
 @dataclass(frozen=True)
@@ -53,27 +60,37 @@ class _Group:
 class Statistics:
     """What a layer's inputs say about its weights: the refitted weights and the curvature of each group."""
 
-    def __init__(self, node: Node, x: Rows, exact: Rows | None = None) -> None:
-        """x: the inputs the layer gets, as `patches` gives them; exact: the float ones, if they differ."""
+    def __init__(self, node: Node, x: Rows, exact: Rows | None = None, floating: Statistics | None = None) -> None:
+        """x: the inputs the layer gets, as `patches` gives them; exact: the float ones, if they differ.
+
+        floating: the statistics on the float inputs, where these are given.
+        """
         weight, bias = node.operand(1), node.optional(2)
         assert weight.tensor is not None
         self.data = weight.tensor.data
         self.bias = None if bias is None or bias.tensor is None else bias.tensor.data.astype(np.float64)
         rows = self.data.astype(np.float64).reshape(len(x), self.data.shape[0] // len(x), -1)
-        self.groups = [self._group(w, a, b) for w, a, b in zip(rows, x, exact or x, strict=True)]
+        known = [None] * len(x) if floating is None else floating.curvatures
+        self.groups = [self._group(*one) for one in zip(rows, x, exact or x, known, strict=True)]
 
-    def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32]) -> _Group:
+    def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32], known: Curvature | None) -> _Group:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
-        h = (here.T @ here).astype(np.float64) / len(x)
-        curvature = Curvature.of(h)
-        power = float(np.einsum("ij,ij->", w @ h, w))
+        power = float(np.square(w.astype(np.float32) @ here.T).sum()) / len(x)
+        is_short = known is not None and len(x) < x.shape[1]
+        h = None if is_short else _gram(here)
+        curvature = known if h is None else Curvature.of(h)
+        assert curvature is not None
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
-        cross = ((exact - exact_mean - here).T @ here).astype(np.float64) / len(x)
-        ridge = max(RIDGE * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
-        fitted = w + np.linalg.solve(h + ridge, (w @ cross).T).T
+        lost = exact - exact_mean - here
+        fitted = w + (_from_samples(w, lost, here) if h is None else _from_gram(w, lost, here, h))
         return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
+
+    @property
+    def curvatures(self) -> list[Curvature]:
+        """One for each group."""
+        return [group.curvature for group in self.groups]
 
     def fit(
         self,
@@ -101,9 +118,16 @@ class Statistics:
         That is what rounding to nearest makes of uncorrelated inputs: cheap, for a start and for comparing kinds.
         per_channel: a bias for each output channel.
         """
-        rows = np.concatenate([group.w for group in self.groups])
-        powers = np.concatenate([np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape) for g in self.groups])
-        return best_bias(format, rows, powers, 0 if per_channel else None)
+        columns = self._some_columns()
+        rows = np.concatenate([group.w[:, columns] for group in self.groups])
+        powers = [np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape)[:, columns] for g in self.groups]
+        return best_bias(format, rows, np.concatenate(powers), 0 if per_channel else None)
+
+    def _some_columns(self) -> NDArray[np.int64]:
+        """All columns of the weights, or as many as come to MOST_NUMBERS; 256 at least."""
+        count = self.groups[0].w.shape[1]
+        keep = max(256, MOST_NUMBERS * count // self.data.size)
+        return np.sort(np.random.default_rng(0).permutation(count)[:keep])
 
     def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> tuple[Matrix, Matrix]:
         """Numbers [formats, outputs, inputs] and damages [formats, outputs], all formats in one go."""
@@ -137,6 +161,28 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
+
+
+def _gram(rows: NDArray[np.float32]) -> Matrix:
+    return np.asarray((rows.T @ rows).astype(np.float64) / len(rows))
+
+
+def _from_gram(w: Matrix, lost: NDArray[np.float32], here: NDArray[np.float32], h: Matrix) -> Matrix:
+    """What W gains, [outputs, inputs], to make up for what inputs [samples, inputs] lost; h: sum x' x'^T."""
+    cross = (lost.T @ here).astype(np.float64) / len(here)
+    return np.asarray(np.linalg.solve(h + _ridge(here) * np.eye(len(h)), (w @ cross).T).T)
+
+
+def _from_samples(w: Matrix, lost: NDArray[np.float32], here: NDArray[np.float32]) -> Matrix:
+    """The same where there are fewer samples than inputs."""
+    gram = (here @ here.T).astype(np.float64) / len(here) + _ridge(here) * np.eye(len(here))
+    wanted = lost @ w.astype(np.float32).T / np.float32(len(here))
+    return np.asarray(np.linalg.solve(gram, wanted.astype(np.float64)).T.astype(np.float32) @ here, np.float64)
+
+
+def _ridge(rows: NDArray[np.float32]) -> float:
+    """A hundredth of the mean square of the inputs."""
+    return max(RIDGE * float(np.square(rows).mean()), LEAST_RIDGE)
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

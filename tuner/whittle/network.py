@@ -206,7 +206,7 @@ class Network:
             name = node.operand(0).name
             number = graph.values[name].tensor_type.number
             x = values[name] if number is None else number.quantize(values[name])
-            statistics = Statistics(node, patches(node, x), self.float_rows(target))
+            statistics = Statistics(node, patches(node, x), self.float_rows(target), self.statistics_of(target))
             if len(self.reached) >= KEPT:
                 self.reached.pop(next(iter(self.reached)))
             self.reached[state] = values, statistics

@@ -30,6 +30,7 @@ from bitwright.tuner.whittle.validate import Validation
 
 WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the first do not hold
 ROUNDS = 3
+ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
 WORTH = 0.002  # the share of the objective that a validation must be able to save
 REACH = 2  # widths to either side that are measured again in context
 
@@ -74,7 +75,9 @@ class _Whittle:
             better = self.bisect(*self.front_around(found))
             if better is None or self.cost(better) >= self.cost(found):
                 break
-            found = better
+            saved, found = 1 - self.cost(better) / self.cost(found), better
+            if saved < ROUND_WORTH:
+                break
         self.trim(found)
 
     def started(self) -> Assignment | None:

@@ -1,19 +1,20 @@
-"""Whether a candidate reaches its accuracy, on as few images as that takes: a paired sequential test, hardest first.
+"""Whether a candidate reaches its accuracy, on as few images as that takes: a paired, stratified, sequential test.
 
 Images are ordered by the float network's margin between its two highest scores: where it is small, formats change
-answers first. Compared with the float network, image by image, a candidate loses right answers and gains some; the loss
-D = losses - gains may be so large. After m images with D so far, of which the last c lost l and gained g,
+answers first. Compared with the float network, image by image, a candidate loses right answers and gains some; the
+loss D = losses - gains may be so large. The order is cut into strata s of N_s images, the hardest being the smallest,
+and every part of the test takes as many images from each. After n_s images with the loss D_s, c_s of them changed,
 
-    no     D - Z sqrt((l + g + 1) n / c) > allowed      the n images to come gain on balance only by chance
-    yes    D + n (l - g + Z sqrt(l + g + 1)) / c <= allowed     they lose at most at the rate of the last, easier as
-                                                                they are, and chance on top
+    D ~ sum N_s D_s / n_s     variance ~ sum N_s (N_s - n_s) / n_s p_s,   p_s = (c_s + 1/2) / (n_s + 1)
 
-with Z = 3 standard deviations; after all images the answer is exact. What a search ends with is measured on all images.
+The test ends when the bound is Z standard deviations away; after half of the images at one, which must then lie on the
+safe side. What a search ends with is measured on all images.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -24,8 +25,14 @@ from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import Problem
 
-FIRST = 500
-Z = 3.0
+ESTIMATE = "estimate"
+FIRST = 400
+"""Images of the first part; each later one takes as many as all before."""
+Z = 2.5
+STRATA = (0.05, 0.15, 0.4, 1.0)
+"""Where each stratum ends, as a share of the images, hardest first."""
+
+Order = NDArray[np.int64]
 
 
 class Validation:
@@ -35,14 +42,13 @@ class Validation:
         """scores: the float network's [N, classes]; right: whether its answers are."""
         self.problem = problem
         self.judge = judge
+        self.float_right = right
         top = np.partition(scores, -2, axis=1)[:, -2:] if scores.shape[1] > 1 else np.zeros((len(scores), 2))
-        self.order: NDArray[np.int64] = np.argsort(top[:, 1] - top[:, 0], kind="stable")
-        self.float_right = right[self.order]
-        sizes = [FIRST]
-        while sum(sizes) < judge.images:
-            sizes.append(2 * sizes[-1])
-        ends = np.minimum(np.cumsum(sizes), judge.images).tolist()
-        self.parts = list(zip([0, *ends[:-1]], ends, strict=True))
+        strata = np.split(
+            np.argsort(top[:, 1] - top[:, 0], kind="stable"), [int(end * len(right)) for end in STRATA[:-1]]
+        )
+        self.sizes = np.array([len(stratum) for stratum in strata])
+        self.parts = parts(strata, problem.seed)
 
     @property
     def allowed(self) -> int:
@@ -51,30 +57,88 @@ class Validation:
         return int(self.float_right.sum()) - least
 
     def holds(self, candidate: Candidate) -> bool:
-        """Whether the candidate reaches the accuracy. Raises OutOfTime once the budget is spent."""
-        lost = 0
-        for start, stop in self.parts:
-            net, changed = self._changes(candidate, start, stop)
-            lost += net
-            left, chance = self.judge.images - stop, Z * math.sqrt(changed + 1)
-            size = stop - start
-            if lost - chance * math.sqrt(left / size) > self.allowed:
-                return False
-            if lost + left * max(net + chance, 0) / size <= self.allowed:
-                return True
-        return lost <= self.allowed
+        """Whether the candidate reaches the accuracy, of which an estimate is recorded if it does.
+
+        Raises OutOfTime once the budget is spent.
+        """
+        holds, lost = self._tested(candidate)
+        if holds:
+            accuracy = (float(self.float_right.sum()) - lost) / self.judge.images
+            self.problem.record(candidate, ESTIMATE, 0.0, lambda: accuracy)
+        return holds
+
+    def _tested(self, candidate: Candidate) -> tuple[bool, float]:
+        """Whether it holds, and the expected loss."""
+        seen, lost, changed = np.zeros((3, len(self.sizes)))
+        expected = deviation = 0.0
+        for number, part in enumerate(self.parts):
+            seen += [len(which) for which in part]
+            losses, changes = self._changes(candidate, number)
+            lost += losses
+            changed += changes
+            expected, deviation = estimate(self.sizes, seen, lost, changed)
+            if expected - Z * deviation > self.allowed:
+                return False, expected
+            if expected + Z * deviation <= self.allowed:
+                return True, expected
+            if 2 * seen.sum() >= self.judge.images:
+                break
+        return bool(expected + deviation <= self.allowed), expected
 
     def accuracy(self, candidate: Candidate) -> float:
         """The accuracy on all images; those that were seen in a test are not run again."""
-        net = sum(self._changes(candidate, start, stop)[0] for start, stop in self.parts)
-        right = int(self.float_right.sum()) - net
+        lost = sum(int(self._changes(candidate, number)[0].sum()) for number in range(len(self.parts)))
+        right = int(self.float_right.sum()) - lost
         return self.problem.record(candidate, "full", 0.0, lambda: right / self.judge.images)
 
-    def _changes(self, candidate: Candidate, start: int, stop: int) -> tuple[int, int]:
-        """On part of the images: right answers lost on balance, and how many were lost or gained."""
-        which, before = self.order[start:stop], self.float_right[start:stop]
+    def _changes(self, candidate: Candidate, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Right answers that a part loses on balance, and how many are lost or gained, by stratum."""
+        which = np.concatenate(self.parts[number])
+        before = self.float_right[which]
         hits = cache(lambda: self.judge.hits(candidate, which))
-        record, part, share = self.problem.record, f"hardest {start}-{stop}", len(which) / self.judge.images
-        right = record(candidate, part, share, lambda: float(hits().mean()))
-        changed = record(candidate, part + " changed", 0.0, lambda: float((hits() != before).mean()), quiet=True)
-        return int(before.sum()) - round(right * len(which)), round(changed * len(which))
+        ends = np.cumsum([len(own) for own in self.parts[number]])[:-1]
+
+        def sums(name: str, of: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+            def of_stratum(stratum: int) -> float:
+                return float(np.split(of(), ends)[stratum].sum())
+
+            names = [f"part {number} {name} {stratum}" for stratum in range(len(self.sizes))]
+            found = [
+                self.problem.record(candidate, name, 0.0, lambda i=i: of_stratum(i), quiet=True)  # type: ignore[misc]
+                for i, name in enumerate(names)
+            ]
+            return np.array(found, np.int64)
+
+        share = len(which) / self.judge.images
+        self.problem.record(candidate, f"part {number}", share, lambda: float(hits().mean()))
+        return (
+            sums("lost", lambda: before.astype(np.int64) - hits()),
+            sums("changed", lambda: (before != hits()).astype(np.int64)),
+        )
+
+
+def parts(strata: list[Order], seed: int) -> list[list[Order]]:
+    """The images of each part, by stratum: as many of each stratum while it lasts, drawn at random."""
+    random = np.random.default_rng(seed)
+    left = [random.permutation(stratum) for stratum in strata]
+    found: list[list[Order]] = []
+    size = FIRST
+    while any(map(len, left)):
+        taken: list[Order] = []
+        for i in range(len(left)):  # what a small stratum lacks, the next one gives
+            share = math.ceil((size - sum(map(len, taken))) / (len(left) - i))
+            taken.append(left[i][:share])
+            left[i] = left[i][share:]
+        found.append(taken)
+        size = sum(len(own) for part in found for own in part)
+    return found
+
+
+def estimate(
+    sizes: NDArray[np.int64], seen: NDArray[np.float64], lost: NDArray[np.float64], changed: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The loss on all images and its standard deviation, from what was seen of each stratum; all 0 for an empty one."""
+    counted = np.maximum(seen, 1)
+    rate = (changed + 0.5) / (seen + 1)
+    variance = sizes * (sizes - seen) / counted * rate
+    return float((sizes / counted * lost).sum()), math.sqrt(float(variance.sum()))

@@ -138,7 +138,10 @@ def _names(text: str) -> list[str]:
 
 
 class _Watch:
-    """Prints the front as it grows: every candidate that is cheaper than all before and was measured in full."""
+    """Prints the front as it grows: every candidate that nothing before beats in both.
+
+    Those measured in full, and those that hold by a test on some of the images, with the accuracy that this expects.
+    """
 
     def __init__(self, silent: bool) -> None:
         self.silent = silent
@@ -148,10 +151,11 @@ class _Watch:
     def __call__(self, found: Evaluation) -> None:
         self.count += 1
         beaten = any(e.objective <= found.objective and e.accuracy >= found.accuracy for e in self.front)
-        if self.silent or found.images != "full" or beaten:
+        if self.silent or found.images not in ("full", "estimate") or beaten:
             return
         self.front.append(found)
-        click.echo(f"{self.count:6,}  accuracy {found.accuracy:.4f}  objective {found.objective:,.6g}", err=True)
+        about = "~" if found.images == "estimate" else " "
+        click.echo(f"{self.count:6,}  accuracy {about}{found.accuracy:.4f}  objective {found.objective:,.6g}", err=True)
 
 
 def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:

@@ -16,6 +16,7 @@ from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
 from bitwright.passes.pruning import PruneChannels
 from bitwright.passes.quantizers import RecogniseQuantizers
+from bitwright.passes.refit import Refit
 from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.transposes import CancelTransposes
@@ -39,6 +40,7 @@ PASSES: dict[str, type[Pass]] = {
         PruneChannels,
         RecogniseDense,
         RecogniseQuantizers,
+        Refit,
         RemoveDead,
         RemoveIdentities,
     )

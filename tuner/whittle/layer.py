@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.tuner.whittle.patches import Rows
-from bitwright.tuner.whittle.rounding import Curvature, Grid, Matrix, damage, rounded
+from bitwright.passes.moments import Matrix, gram, refitted
+from bitwright.passes.patches import Rows
+from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
 SHIFTS = (0, 1, -1)
-RIDGE = 0.01
-LEAST_RIDGE = 1e-12  # where an input never changes
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,13 @@ class Statistics:
     def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32]) -> _Group:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
-        h = (here.T @ here).astype(np.float64) / len(x)
+        h = gram(here)
         curvature = Curvature.of(h)
         power = float(np.einsum("ij,ij->", w @ h, w))
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         cross = ((exact - exact_mean - here).T @ here).astype(np.float64) / len(x)
-        ridge = max(RIDGE * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
-        fitted = w + np.linalg.solve(h + ridge, (w @ cross).T).T
+        fitted = refitted(w, h, w @ cross)
         return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
 
     def fit(

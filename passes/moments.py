@@ -1,0 +1,29 @@
+"""Second moments of what a layer's sums read, and the least-squares weights that they give.
+
+For inputs x' that the layer gets and outputs t that it should give, means taken out (a bias makes up for them),
+
+    H = mean x' x'^T        C = mean (t - W x') x'^T        W' = W + C (H + r I)^-1
+
+is the W' that makes mean |t - W' x'|^2 + r |W' - W|^2 least: the ridge r keeps what the samples say little of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+RIDGE = 0.01  # of the mean diagonal of H
+LEAST_RIDGE = 1e-12  # where an input never changes
+
+
+def gram(x: NDArray[np.float32]) -> Matrix:
+    """H of centred inputs [rows, inputs]: float64 [inputs, inputs]."""
+    return (x.T @ x).astype(np.float64) / len(x)
+
+
+def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matrix:
+    """W' from W [outputs, inputs], H and C = `change` [outputs, inputs]; `ridge` in mean diagonals of H."""
+    r = max(ridge * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
+    return np.asarray(w + np.linalg.solve(h + r, change.T).T)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from bitwright.passes.base import Context, Pass, Reference, Span
 from bitwright.passes.channels import Channels, Side, find_channels, layers
 from bitwright.passes.damage import LeastDamage, sums_of
 from bitwright.passes.wiring import Grouped
+
+By: TypeAlias = Literal["frobenius", "hessian", "last", "random"]
 
 
 class Choice(Protocol):
@@ -69,7 +71,7 @@ class PruneChannels(Pass):
     name: ClassVar[str] = "prune-channels"
     sparsity: Annotated[float, Span(0, 1)]
     layer: str = ""
-    by: Literal["frobenius", "hessian", "last", "random"] = "frobenius"
+    by: By = "frobenius"
     side: Side = "output"
     groups: Grouped = "whole"
 

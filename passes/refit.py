@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +24,22 @@ from bitwright.passes.moments import RIDGE, Matrix, gram, refitted
 from bitwright.passes.patches import Rows, patches
 from bitwright.passes.walk import Walk, affordable
 
+What: TypeAlias = Literal["weights", "biases"]
+
 
 @dataclass(frozen=True)
 class Refit(Pass):
     """Weights and biases of every layer are fitted, on samples, to what the network gave before it was pruned.
 
     `what` says whether all weights are, or biases alone (which keeps the mean of every output). It comes after the
-    passes that prune. A layer without a bias gets one. Layers that share weights stay as they are.
+    passes that prune. A layer without a bias gets one. Layers that share weights stay as they are, and so do zeros.
 
     - weight %conv2.w = 4b556bef : f32[16,2,5,5]
     + weight %conv2.w = 91c7b353 : f32[16,2,5,5]
     """
 
     name: ClassVar[str] = "refit"
-    what: Literal["weights", "biases"] = "weights"
+    what: What = "weights"
     ridge: Annotated[float, Span(0, 1)] = RIDGE
 
     def run(self, graph: Graph, context: Context) -> bool:
@@ -71,10 +73,18 @@ class Refit(Pass):
             derive(node)
 
     def weights(self, w: Matrix, x: NDArray[np.float32], target: Matrix) -> Matrix:
-        """The weights [outputs, inputs] that suit the target [rows, outputs]."""
+        """The weights [outputs, inputs] that suit the target [rows, outputs]; zeros stay."""
         here = x - x.mean(0, np.float64)
         missing = target - target.mean(0) - here @ w.T
-        return refitted(w, gram(here.astype(np.float32)), missing.T @ here / len(x), self.ridge)
+        h, change = gram(here.astype(np.float32)), missing.T @ here / len(x)
+        if w.all():
+            return refitted(w, h, change, self.ridge)
+        made = np.zeros_like(w)
+        for row, left in enumerate(map(np.flatnonzero, w)):
+            if len(left):
+                of = h[np.ix_(left, left)]
+                made[row, left] = refitted(w[None, row, left], of, change[None, row, left], self.ridge)[0]
+        return made
 
 
 def _targets(reference: Reference, samples: Mapping[str, Array], context: Context) -> dict[str, Matrix]:

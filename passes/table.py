@@ -9,6 +9,7 @@ from bitwright.passes.batch import OpenBatch
 from bitwright.passes.batchnorm import FuseBatchnorm
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
+from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         Normalise,
         OpenBatch,
         PruneChannels,
+        PruneWeights,
         RecogniseDense,
         RecogniseQuantizers,
         Refit,

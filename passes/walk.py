@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from bitwright.ir.evaluate import bind
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.part import live, part
 from bitwright.ir.tensor import Array
@@ -25,14 +26,16 @@ class Walk:
         self.graph = graph
         self.context = context
         self.place = 0
-        self.values = {v.name: samples[graph.input_name(v)] for v in graph.inputs if graph.input_name(v) in samples}
+        self.values = {value.name: array for value, array in bind(graph, samples)}
 
     def input_of(self, node: Node) -> Array:
         """What a node's first operand holds [N, ...]. The node is at the present place or after it."""
         place = next(i for i, other in enumerate(self.graph.nodes) if other is node)
         if place > self.place:
-            found = self.context.executor(part(self.graph, self.place, place), self.values, ())
-            self.values = {v.name: (found | self.values)[v.name] for v in live(self.graph, place) if v.tensor is None}
+            between = part(self.graph, self.place, place)
+            found = self.context.executor(between, self.values, ()) if between.outputs else {}
+            found = {**found, **self.values}
+            self.values = {value.name: found[value.name] for value in live(self.graph, place)}
             self.place = place
         return self.values[node.operand(0).name]
 

@@ -194,6 +194,22 @@ def erase_unread_weights(graph: Graph) -> bool:
     return bool(unread)
 
 
+def cut(graph: Graph, kept: Sequence[Node], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Leave only these nodes, with values of these names as inputs and outputs, and the weights that are read."""
+    for node in graph.nodes:
+        if not any(node is item for item in kept):
+            _release(node.subgraphs())
+            _drop_operands(node)
+    graph.nodes, graph.external = list(kept), {}
+    graph.inputs = [graph.values[name] for name in inputs]
+    for value in graph.inputs:
+        value.producer = None
+    graph.outputs = [Output(graph.values[name], name) for name in outputs]
+    made = {id(result) for node in kept for result in node.results} | set(map(id, graph.inputs))
+    made |= _shown(graph)
+    graph.values = {n: v for n, v in graph.values.items() if id(v) in made or (v.tensor is not None and v.uses)}
+
+
 def rename(graph: Graph, value: Value, name: str) -> None:
     """Give a value of this graph another name, kept at its place; an input keeps its outside name."""
     if name != value.name and name in _names(graph):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bitwright.ir import edit
 from bitwright.ir.accumulate import accumulator
-from bitwright.ir.graph import Graph
+from bitwright.ir.graph import Graph, Node
 from bitwright.passes.base import Context, Pass
 
 
@@ -22,11 +22,13 @@ class DeriveAccumulators(Pass):
     name: ClassVar[str] = "derive-accumulators"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        changed = False
-        for node in graph.nodes:
-            if node.op in ("conv2d", "dense"):
-                found = accumulator(node)
-                bits = None if found is None else found.bits
-                changed |= node.attributes.get("acc") != bits
-                edit.set_attribute(node, "acc", bits)
-        return changed
+        return any([derive(node) for node in graph.nodes if node.op in ("conv2d", "dense")])
+
+
+def derive(node: Node) -> bool:
+    """Write a conv2d's or dense's accumulator into it; whether it was another."""
+    found = accumulator(node)
+    bits = None if found is None else found.bits
+    changed = node.attributes.get("acc") != bits
+    edit.set_attribute(node, "acc", bits)
+    return changed

@@ -12,6 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.graph import Graph
@@ -28,18 +31,36 @@ class Span:
     most: float
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The network that a smaller one was made from, and what is left of it.
+
+    rows: for each layer that has fewer outputs than there, the indices there of those it has, by the layer's name.
+    """
+
+    graph: Graph
+    rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def without(self, kept: Mapping[str, NDArray[np.int64]]) -> Reference:
+        """The same when layers keep only some of the outputs that they still have."""
+        left = {name: self.rows[name][rows] if name in self.rows else rows for name, rows in kept.items()}
+        return Reference(self.graph, {**self.rows, **left})
+
+
 @dataclass
 class Context:
     """What a pass needs from outside the graph.
 
     samples: calibration inputs by name, batch first, or None; executor: runs a graph and returns watched values;
-    notes: what passes have to say to the user; seed: of every random choice.
+    notes: what passes have to say to the user; seed: of every random choice; reference: the network as it was before
+    passes took something out of it, whose outputs `refit` wants back (the first such pass sets it).
     """
 
     samples: Mapping[str, Array] | None = None
     executor: Executor = evaluate
     seed: int = 0
     notes: list[str] = field(default_factory=list)
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True)

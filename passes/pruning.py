@@ -5,23 +5,50 @@ channels.py says what a channel is. What is left is an ordinary, smaller graph: 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.ir import edit
-from bitwright.ir.accumulate import accumulator
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Affine, Canonical
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import integer, integers
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
-from bitwright.passes.base import Context, Pass, Span
+from bitwright.passes.accumulators import derive
+from bitwright.passes.base import Context, Pass, Reference, Span
 from bitwright.passes.channels import Channels, Side, find_channels, layers
+from bitwright.passes.damage import LeastDamage, sums_of
 from bitwright.passes.wiring import Grouped
+
+By: TypeAlias = Literal["frobenius", "hessian", "last", "random"]
+
+
+class Choice(Protocol):
+    """Which channels go."""
+
+    def next(self, candidates: Sequence[int]) -> int:
+        """Which of these goes next."""
+
+    def remove(self, channel: int) -> None:
+        """Know that a channel is gone."""
+
+
+@dataclass(frozen=True)
+class ByRank:
+    """The lowest rank goes first, of equals the last; a channel without has rank 0."""
+
+    rank: Mapping[int, float]
+
+    def next(self, candidates: Sequence[int]) -> int:
+        return min(reversed(candidates), key=lambda channel: self.rank.get(channel, 0.0))
+
+    def remove(self, channel: int) -> None:
+        """Ranks stay."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +56,9 @@ class PruneChannels(Pass):
     """A share of a layer's output channels (or input channels) goes, from every layer that writes or reads them.
 
     `layer` names a conv2d or dense; without it every layer that can be pruned is, each to this sparsity. `by` says
-    which go: those whose filters have the least sum of squares, the last ones, or any. One channel at least stays. Of a
-    grouped convolution `groups` go as a whole, or the same channels inside each of them.
+    which go: those whose filters have the least sum of squares, those that the layers that read them miss least
+    (damage.py; measured on samples), the last ones, or any. One channel at least stays. Of a grouped convolution
+    `groups` go as a whole, or the same channels inside each of them.
 
     - weight %conv1.w = 4b556bef : f32[8,1,5,5]
     - %conv1 = conv2d(%x, %conv1.w) {kernel=[5,5]} : f32[N,8,24,24]
@@ -43,28 +71,41 @@ class PruneChannels(Pass):
     name: ClassVar[str] = "prune-channels"
     sparsity: Annotated[float, Span(0, 1)]
     layer: str = ""
-    by: Literal["frobenius", "last", "random"] = "frobenius"
+    by: By = "frobenius"
     side: Side = "output"
     groups: Grouped = "whole"
 
     def run(self, graph: Graph, context: Context) -> bool:
         found = find_channels(graph, self.groups)
         survey = _Survey(found)
-        importance = _squares(found) if self.by == "frobenius" else {}
-        random = np.random.default_rng(context.seed)
-        for node in self.pruned_layers(graph, found):
+        choice = self.choice(graph, found, context)
+        nodes = self.pruned_layers(graph, found)
+        for node in nodes:
             channels = list(dict.fromkeys(found.at(node, self.side)))
-            if self.by == "random":
-                order = [channels[index] for index in random.permutation(len(channels))]
-            else:
-                order = sorted(reversed(channels), key=lambda channel: importance.get(channel, 0.0))
             wanted = min(int(self.sparsity * len(channels) + 1e-9), len(channels) - 1)
-            gone = survey.remove(order, wanted)
+            gone = survey.remove(channels, wanted, choice)
             if self.layer and gone < wanted:
                 context.notes.append(f"{self}: only {gone} of {len(channels)} channels can go, not {wanted}")
         if survey.removed:
+            rows = _rows_left(graph, found, survey.removed)
+            before = context.reference or Reference(edit.copy(graph))
+            context.reference = before.without(rows)
             _narrow(graph, found, survey.removed)
         return bool(survey.removed)
+
+    def choice(self, graph: Graph, found: Channels, context: Context) -> Choice:
+        """How channels are chosen. Raises CompileError if that needs samples and there are none."""
+        if self.by == "last":
+            return ByRank({})
+        if self.by == "random":
+            channels = [channel for group in found.groups for channel in group.channels]
+            ranks = np.random.default_rng(context.seed).permutation(len(channels))
+            return ByRank(dict(zip(channels, ranks.tolist(), strict=True)))
+        if self.by == "frobenius":
+            return ByRank(_squares(found))
+        if context.samples is None:
+            raise CompileError(f"{self} measures on samples, and there are none", help="give --data")
+        return LeastDamage(sums_of(graph, found, context))
 
     def pruned_layers(self, graph: Graph, found: Channels) -> list[Node]:
         """The layers to prune. Raises CompileError if the named one is not there or has no channels that can go."""
@@ -97,17 +138,25 @@ class _Survey:
             for channel in channels:
                 self.axes_of.setdefault(channel, []).append(index)
 
-    def remove(self, order: Sequence[int], wanted: int) -> int:
-        """Remove the first that can go until `wanted` of these are gone; how many of them are."""
-        gone = sum(channel in self.removed for channel in order)
-        for channel in order:
-            stays = channel in self.removed or channel in self.found.why_not
-            if gone < wanted and not stays and all(self.left[axis] > 1 for axis in self.axes_of[channel]):
+    def remove(self, channels: Sequence[int], wanted: int, choice: Choice) -> int:
+        """Remove chosen ones of these channels until `wanted` of them are gone or no more can go; how many are."""
+        gone = sum(channel in self.removed for channel in channels)
+        candidates = [channel for channel in channels if self.can_go(channel)]
+        while gone < wanted and candidates:
+            channel = choice.next(candidates)
+            candidates.remove(channel)
+            if self.can_go(channel):
                 self.removed.add(channel)
                 for axis in self.axes_of[channel]:
                     self.left[axis] -= 1
+                choice.remove(channel)
                 gone += 1
         return gone
+
+    def can_go(self, channel: int) -> bool:
+        """Whether it is there, nothing holds it, and no axis would be left without channels."""
+        stays = channel in self.removed or channel in self.found.why_not
+        return not stays and all(self.left[axis] > 1 for axis in self.axes_of[channel])
 
 
 def _squares(found: Channels) -> dict[int, float]:
@@ -121,6 +170,14 @@ def _squares(found: Channels) -> dict[int, float]:
             for channel, own in zip(group.channels, port.channels, strict=True):
                 squares[channel] = squares.get(channel, 0.0) + float(rows[list(own)].sum())
     return squares
+
+
+def _rows_left(graph: Graph, found: Channels, removed: Collection[int]) -> dict[str, NDArray[np.int64]]:
+    """The output channels that each layer keeps, of those that lose some, by the layer's name."""
+    gone = list(removed)
+    kept = {node.name: np.flatnonzero(~np.isin(found.at(node, "output"), gone)) for node in layers(graph)}
+    sizes = {node.name: len(found.at(node, "output")) for node in layers(graph)}
+    return {name: rows for name, rows in kept.items() if len(rows) < sizes[name]}
 
 
 def _narrow(graph: Graph, found: Channels, removed: Collection[int]) -> None:
@@ -177,8 +234,7 @@ def _refit(graph: Graph, node: Node) -> None:
         assert isinstance(axis, int)
         _refit_split(graph, node, [dim for shape in shapes if shape and isinstance(dim := shape[axis], int)])
     if node.attributes.get("acc"):
-        exact = accumulator(node)
-        edit.set_attribute(node, "acc", None if exact is None else exact.bits)
+        derive(node)
 
 
 def _refit_split(graph: Graph, node: Node, sizes: Sequence[int]) -> None:

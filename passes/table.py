@@ -9,6 +9,7 @@ from bitwright.passes.batch import OpenBatch
 from bitwright.passes.batchnorm import FuseBatchnorm
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
+from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
@@ -16,6 +17,7 @@ from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
 from bitwright.passes.pruning import PruneChannels
 from bitwright.passes.quantizers import RecogniseQuantizers
+from bitwright.passes.refit import Refit
 from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.transposes import CancelTransposes
@@ -37,8 +39,10 @@ PASSES: dict[str, type[Pass]] = {
         Normalise,
         OpenBatch,
         PruneChannels,
+        PruneWeights,
         RecogniseDense,
         RecogniseQuantizers,
+        Refit,
         RemoveDead,
         RemoveIdentities,
     )

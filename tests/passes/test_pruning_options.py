@@ -154,7 +154,7 @@ def test_formats_a_channel_are_those_of_what_stays(before: str, after: str) -> N
         ("layer=conv1,sparsity=1.1", "prune-channels{sparsity=1.1}: float from 0 to 1 expected", None),
         ("layer=conv1,sparsity=-0.1", "prune-channels{sparsity=-0.1}: float from 0 to 1 expected", None),
         ("layer=conv1", "prune-channels needs sparsity", "write prune-channels{sparsity=...}"),
-        ("sparsity=0.5,by=l1", "prune-channels{by=l1}: frobenius or last or random expected", None),
+        ("sparsity=0.5,by=l1", "prune-channels{by=l1}: frobenius or hessian or last or random expected", None),
         (
             "layer=fc,sparsity=0.5",
             "the output channels of fc cannot go: they reach the output scores",

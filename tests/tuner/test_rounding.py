@@ -15,8 +15,8 @@ from bitwright.ir.formats import Canonical, parse
 from bitwright.ir.formats.named import BIN, exp, fixed
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.parse import parse as parse_graph
+from bitwright.passes.patches import MOST_ROWS, group_count, patches
 from bitwright.tuner.whittle.layer import Fitted, Statistics
-from bitwright.tuner.whittle.patches import MOST_ROWS, group_count, patches
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
 FORMATS = ["FIXED 2", "FIXED 3 2", "FIXED 8 -3", "UFIXED 1", "UFIXED 4 1", "BIN<1,B=2>", "EXP 2", "EXP 3 1", "EXP 6"]

@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.tuner.whittle.patches import Rows
-from bitwright.tuner.whittle.rounding import Curvature, Grid, Matrix, damage, rounded
+from bitwright.passes.moments import Matrix, gram, refitted, refitted_to
+from bitwright.passes.patches import Rows
+from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
 SHIFTS = (0, 1, -1)
-RIDGE = 0.01
-LEAST_RIDGE = 1e-12  # where an input never changes
 MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
 
 
@@ -77,14 +76,16 @@ class Statistics:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
         power = float(np.square(w.astype(np.float32) @ here.T).sum()) / len(x)
-        is_short = known is not None and len(x) < x.shape[1]
-        h = None if is_short else _gram(here)
+        h = None if known is not None and len(x) < x.shape[1] else gram(here)
         curvature = known if h is None else Curvature.of(h)
         assert curvature is not None
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         lost = exact - exact_mean - here
-        fitted = w + (_from_samples(w, lost, here) if h is None else _from_gram(w, lost, here, h))
+        if h is None:
+            fitted = refitted_to(w, here, lost @ w.astype(np.float32).T)
+        else:
+            fitted = refitted(w, h, w @ ((lost.T @ here).astype(np.float64) / len(x)))
         return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
 
     @property
@@ -161,28 +162,6 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
-
-
-def _gram(rows: NDArray[np.float32]) -> Matrix:
-    return np.asarray((rows.T @ rows).astype(np.float64) / len(rows))
-
-
-def _from_gram(w: Matrix, lost: NDArray[np.float32], here: NDArray[np.float32], h: Matrix) -> Matrix:
-    """What W gains, [outputs, inputs], to make up for what inputs [samples, inputs] lost; h: sum x' x'^T."""
-    cross = (lost.T @ here).astype(np.float64) / len(here)
-    return np.asarray(np.linalg.solve(h + _ridge(here) * np.eye(len(h)), (w @ cross).T).T)
-
-
-def _from_samples(w: Matrix, lost: NDArray[np.float32], here: NDArray[np.float32]) -> Matrix:
-    """The same where there are fewer samples than inputs."""
-    gram = (here @ here.T).astype(np.float64) / len(here) + _ridge(here) * np.eye(len(here))
-    wanted = lost @ w.astype(np.float32).T / np.float32(len(here))
-    return np.asarray(np.linalg.solve(gram, wanted.astype(np.float64)).T.astype(np.float32) @ here, np.float64)
-
-
-def _ridge(rows: NDArray[np.float32]) -> float:
-    """A hundredth of the mean square of the inputs."""
-    return max(RIDGE * float(np.square(rows).mean()), LEAST_RIDGE)
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

@@ -20,13 +20,13 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Array, Tensor
+from bitwright.passes.patches import Rows, patches
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Role, Target
 from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.layer import SHIFTS, Fitted, Statistics
-from bitwright.tuner.whittle.patches import Rows, patches
 
 SAMPLES, LEAST_SAMPLES = 1000, 32
 MOST_BYTES = 1 << 30

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical
+from bitwright.passes.moments import Matrix
 
-Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
 
 DAMPING = 0.01

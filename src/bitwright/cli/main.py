@@ -20,6 +20,7 @@ COMMANDS = {
     "diff": "the structural difference of two networks",
     "list": "passes, formats, boards, platforms, algorithms, objectives, metrics, models, datasets",
     "opt": "run passes on a network",
+    "prune": "a smaller network, refitted without labels; what pruning each layer costs",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
     "tune": "the cheapest number formats that keep the accuracy",

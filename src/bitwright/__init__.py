@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bitwright.ir.parse import parse
     from bitwright.ir.text import to_text as show
     from bitwright.passes.pipeline import run_passes
+    from bitwright.retraining import retrain
     from bitwright.tuning import tune
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _PLACES = {
     "diff": ("bitwright.ir.diff", "diff"),
     "load": ("bitwright.ir.files", "load"),
     "parse": ("bitwright.ir.parse", "parse"),
+    "retrain": ("bitwright.retraining", "retrain"),
     "run_passes": ("bitwright.passes.pipeline", "run_passes"),
     "save": ("bitwright.ir.files", "save"),
     "score": ("bitwright.backends.simulation.score", "score"),
@@ -37,7 +39,7 @@ _PLACES = {
     "tune": ("bitwright.tuning", "tune"),
 }
 
-__all__ = ["compile", "diff", "load", "parse", "run_passes", "save", "score", "show", "simulate", "tune"]
+__all__ = ["compile", "diff", "load", "parse", "retrain", "run_passes", "save", "score", "show", "simulate", "tune"]
 
 
 def __getattr__(name: str) -> object:

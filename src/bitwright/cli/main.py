@@ -20,6 +20,7 @@ COMMANDS = {
     "diff": "the structural difference of two networks",
     "list": "passes, formats, boards, platforms, algorithms, objectives, metrics, models, datasets",
     "opt": "run passes on a network",
+    "retrain": "a network's weights, trained a little more in its formats",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
     "tune": "the cheapest number formats that keep the accuracy",

@@ -70,7 +70,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """A step of a training, told as it is made; epoch: the last one that was finished."""
+    """How far a training is, told before its first step and after each; epoch: the last one that was finished."""
 
     step: int
     steps: int
@@ -121,6 +121,7 @@ def train(
             run.start()
         else:
             run.load(state)
+        say(Progress(run.step, run.steps, run.epochs[-1]))
         written = time.monotonic()
         while run.step < run.steps:
             finished = run.advance()

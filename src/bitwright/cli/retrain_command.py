@@ -108,16 +108,20 @@ def _watching(silent: bool) -> Iterator[Any]:
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    shown = -1
+    shown = -1  # nothing yet
     with Progress(*columns, console=console, disable=silent or not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("retraining", total=None)
 
         def say(progress: Told) -> None:
             nonlocal shown
             bar.update(task, completed=progress.step, total=progress.steps)
-            epoch = progress.epoch
-            if epoch.number > shown and epoch.number and not silent:
-                shown = epoch.number
+            epoch, news = progress.epoch, progress.epoch.number > shown
+            if silent or not news:
+                return
+            first, shown = shown < 0, epoch.number
+            if first and progress.step:
+                console.print(f"going on after step {progress.step:,} of {progress.steps:,}")
+            elif not first:
                 console.print(f"epoch {epoch.number:3}  loss {epoch.loss:.4f}  held samples {epoch.agreeing:.4f}")
 
         yield say

@@ -12,6 +12,7 @@ and the step, so that a training that goes on from a checkpoint gives the bits t
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Settings:
 
     epochs: int = 5
     batch: int = 64
-    rate: float = 0.01
+    rate: float = 0.02
     seed: int = 0
 
 
@@ -150,8 +151,8 @@ class _Run:
         if not self.network.learned:
             raise CompileError(f"@{graph.name} has no weights of conv2d or dense to train")
         self.teacher = None if teacher is None else Network(teacher).to(self.device)
-        self.x = torch.from_numpy(np.array(x, np.float32))
-        self.y = None if y is None else torch.from_numpy(np.array(y, np.int64))
+        self.x = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
+        self.y = None if y is None else torch.from_numpy(np.require(y, np.int64, ["C", "W"]))
         order = np.random.default_rng(settings.seed).permutation(len(x))
         held = min(max(1, int(HELD * len(x))), MOST_HELD)
         self.held, self.shown = torch.from_numpy(order[:held]), order[held:]
@@ -313,6 +314,7 @@ def _reproducible() -> Iterator[None]:
     """Algorithms of torch that give the same bits each time, and float32 that is float32, for a while."""
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     single = torch.backends.cudnn.allow_tf32
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic in a workspace of its own
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False
     try:

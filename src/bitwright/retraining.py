@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from bitwright.train.scores import scores_of
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
-    from bitwright.train.training import Epoch, Progress, Settings
+    from bitwright.train.training import Augment, Epoch, Progress, Settings
 
 # What makes a graph regular. Fusions are left to `compile`: the retrained network has the nodes that it had.
 PREPARE = STRUCTURE.split(",fuse-")[0]
@@ -80,21 +80,22 @@ def retrain(
             f"{data}: no labels to learn from" if labels else "without labels there is nothing to learn from",
             help="give the network before pruning or quantisation as --teacher",
         )
-    test_y = held_out.y if y is not None else None
-    metric = "top1" if test_y is not None else "agreement"
-    before = score(graph, held_out.x, test_y, metric=metric, reference=taught)
+    if held_out.y is None and taught is None:
+        raise CompileError(f"{data}: no labels to score with", help="give a --teacher to agree with")
+    metric = "agreement" if held_out.y is None else "top1"
+    before = score(graph, held_out.x, held_out.y, metric=metric, reference=taught)
     found = train(
         graph,
         shown.x,
         y,
         settings,
         teacher=taught,
-        augment=None if augment is None else _augment(augment),
+        augment=None if augment is None else augmentation(augment),
         checkpoint=checkpoint,
         resume=resume,
         say=say,
     )
-    after = score(found.graph, held_out.x, test_y, metric=metric, reference=taught)
+    after = score(found.graph, held_out.x, held_out.y, metric=metric, reference=taught)
     return Retrained(found.graph, before, after, found.best, found.epochs, note)
 
 
@@ -152,7 +153,8 @@ def _split(source: str, seed: int) -> tuple[Dataset, Dataset, str]:
     return part(order[half:]), part(order[:half]), note
 
 
-def _augment(name: str) -> Any:
+def augmentation(name: str) -> Augment:
+    """What distorts a batch of pictures: flip or turn (models/recipes.py). Raises CompileError for another name."""
     from bitwright.models import recipes
 
     known = {"flip": recipes.flip, "turn": recipes.turn}

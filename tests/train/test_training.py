@@ -57,7 +57,7 @@ def accuracy(graph: Graph, x: Array, y: Array) -> float:
 def float_network() -> Graph:
     """A network that knows the quarters."""
     x, y = samples(600, 1)
-    found = train(bitwright.parse(TEXT), x, y, Settings(epochs=8, batch=32, rate=0.1))
+    found = train(bitwright.parse(TEXT), x, y, Settings(epochs=15, batch=16, rate=0.05))
     assert accuracy(found.graph, *samples(400, 2)) > 0.97
     return found.graph
 
@@ -115,8 +115,6 @@ def test_a_pruned_network_keeps_its_names(float_network: Graph) -> None:
 
 def test_a_network_that_gets_worse_stays_as_it_was(float_network: Graph) -> None:
     x, y = samples()
-    found = train(float_network, x, (y + 1) % 4, Settings(epochs=1, rate=1e-12))
-    assert found.best in (0, 1)
     ruined = train(float_network, x, y, Settings(epochs=2, batch=16, rate=1.0))
     best = ruined.epochs[ruined.best]
     assert (best.agreeing, -best.held_loss) == max((epoch.agreeing, -epoch.held_loss) for epoch in ruined.epochs)

@@ -21,6 +21,7 @@ from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import Type
 from bitwright.train.meaning import MEANING, fused, sums
+from bitwright.train.onnx_ops import PLAIN
 from bitwright.train.rounding import Quantizer, on_steps
 from bitwright.train.scores import scores_of
 
@@ -28,7 +29,7 @@ SUMS = ("conv2d", "dense")
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]
-    """The module of a graph of one input. Raises CompileError if it has another op than those of the hardware set.
+    """The module of a graph of one input. Raises CompileError if it has an op that is in neither table of meanings.
 
     float32, or float64 where float32 does not hold a format's numbers; `.double()` is exact below 2^53 steps.
     """
@@ -41,11 +42,11 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         self.scores = scores_of(graph)
         self.nodes = list(_needed(self.scores))
         for node in self.nodes:
-            if node.op not in (*SUMS, *MEANING):
-                known = ", ".join(sorted((*SUMS, *MEANING)))
+            if node.op not in (*SUMS, *MEANING, *PLAIN):
+                known = ", ".join(sorted((*SUMS, *MEANING, *PLAIN)))
                 raise CompileError(f"%{node.name}: {node.op} cannot be trained", help=f"these ops can: {known}")
         read = {id(value): value for node in self.nodes for value in node.operands if value is not None}
-        written = {id(node.result): node.result for node in self.nodes}
+        written = {id(result): result for node in self.nodes for result in node.results}
         typed = [*read.values(), *written.values(), *graph.inputs]
         self.quantizers = {
             id(value): Quantizer(value.type.number)
@@ -80,8 +81,13 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         values = {id(self.graph.inputs[0]): self.held(self.graph.inputs[0], x.to(self.dtype))}
         for node in self.nodes:
             made = [self.value(value, values) for value in node.operands if value is not None]
-            result = self.sum(node, made, watch) if node.op in SUMS else MEANING[node.op](node, made)
-            values[id(node.result)] = self.held(node.result, result)
+            if node.op in PLAIN:
+                found = PLAIN[node.op](node, made)
+                results = [found] if isinstance(found, torch.Tensor) else list(found)
+            else:
+                results = [self.sum(node, made, watch) if node.op in SUMS else MEANING[node.op](node, made)]
+            for value, result in zip(node.results, results, strict=True):
+                values[id(value)] = self.held(value, result)
         return values[id(self.scores)]
 
     def value(self, value: Value, values: dict[int, torch.Tensor]) -> torch.Tensor:

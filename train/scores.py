@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bitwright.ir.graph import Graph, Value
 
-DECISIONS = ("softmax", "argmax")
+DECISIONS = ("softmax", "argmax", "onnx.Softmax", "onnx.LogSoftmax", "onnx.ArgMax")
 
 
 def scores_of(graph: Graph) -> Value:

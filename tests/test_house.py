@@ -23,7 +23,7 @@ import bitwright
 
 ROOT = Path(__file__).parents[1]
 FRONT = ROOT / "src" / "bitwright"
-ROOMS = ("ir", "passes", "backends", "tuner", "models")
+ROOMS = ("ir", "passes", "backends", "tuner", "train", "models")
 MADE = shutil.ignore_patterns(
     "__pycache__", "*.egg-info", ".*", "build", "dist", "venv", "*.so", "*.part", "shared", "tests"
 )  # what is no source, and the tests, which no wheel carries

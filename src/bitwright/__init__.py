@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bitwright.ir.text import to_text as show
     from bitwright.passes.pipeline import run_passes
     from bitwright.pruning import prune, sensitivity
+    from bitwright.retraining import retrain
     from bitwright.tuning import tune
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _PLACES = {
     "load": ("bitwright.ir.files", "load"),
     "parse": ("bitwright.ir.parse", "parse"),
     "prune": ("bitwright.pruning", "prune"),
+    "retrain": ("bitwright.retraining", "retrain"),
     "run_passes": ("bitwright.passes.pipeline", "run_passes"),
     "save": ("bitwright.ir.files", "save"),
     "score": ("bitwright.backends.simulation.score", "score"),
@@ -46,6 +48,7 @@ __all__ = [
     "load",
     "parse",
     "prune",
+    "retrain",
     "run_passes",
     "save",
     "score",

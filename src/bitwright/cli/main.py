@@ -21,6 +21,7 @@ COMMANDS = {
     "list": "passes, formats, boards, platforms, algorithms, objectives, metrics, models, datasets",
     "opt": "run passes on a network",
     "prune": "a smaller network, refitted without labels; what pruning each layer costs",
+    "retrain": "a network's weights, trained a little more in its formats",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
     "tune": "the cheapest number formats that keep the accuracy",

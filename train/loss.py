@@ -1,0 +1,28 @@
+"""What a training makes small: the cross-entropy of labels, the distance from a teacher's scores, or half of each.
+
+    labels     -mean log p[y]                             p = softmax(scores)
+    teacher    T^2 mean sum t log(t / p)                  t = softmax(teacher / T), p = softmax(scores / T)
+
+Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015; T^2 keeps the gradients' size.
+"""
+
+from __future__ import annotations
+
+import torch  # type: ignore[import-not-found, unused-ignore]
+from torch.nn import functional  # type: ignore[import-not-found, unused-ignore]
+
+TEMPERATURE = 2.0
+
+
+def loss(scores: torch.Tensor, labels: torch.Tensor | None, teacher: torch.Tensor | None) -> torch.Tensor:
+    """The loss of scores [N, ...], classes on axis 1 when flattened; labels int64 [N]; teacher: scores like these."""
+    flat = scores.flatten(1)
+    parts = []
+    if labels is not None:
+        parts.append(functional.cross_entropy(flat, labels))
+    if teacher is not None:
+        soft = functional.log_softmax(flat / TEMPERATURE, 1)
+        wanted = functional.log_softmax(teacher.flatten(1) / TEMPERATURE, 1)
+        distance = functional.kl_div(soft, wanted, reduction="batchmean", log_target=True)
+        parts.append(TEMPERATURE**2 * distance)
+    return torch.stack(parts).mean()

@@ -94,10 +94,14 @@ class LeastDamage:
             for channel in {**one.columns, **one.rows}:
                 self.readers.setdefault(channel, []).append(one)
 
+    def costs(self, candidates: Sequence[int]) -> Matrix:
+        """What each channel costs now: float64 [candidates]."""
+        touched = {id(one): one for channel in candidates for one in self.readers.get(channel, ())}
+        return np.zeros(len(candidates)) + sum(one.costs(candidates) for one in touched.values())
+
     def next(self, candidates: Sequence[int]) -> int:
         """The channel of least cost, the last of equals."""
-        touched = {id(one): one for channel in candidates for one in self.readers.get(channel, ())}
-        costs = np.zeros(len(candidates)) + sum(one.costs(candidates) for one in touched.values())
+        costs = self.costs(candidates)
         return candidates[len(candidates) - 1 - int(np.argmin(costs[::-1]))]
 
     def remove(self, channel: int) -> None:

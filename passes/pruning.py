@@ -77,7 +77,7 @@ class PruneChannels(Pass):
 
     def run(self, graph: Graph, context: Context) -> bool:
         found = find_channels(graph, self.groups)
-        survey = _Survey(found)
+        survey = Survey(found)
         choice = self.choice(graph, found, context)
         nodes = self.pruned_layers(graph, found)
         for node in nodes:
@@ -87,10 +87,7 @@ class PruneChannels(Pass):
             if self.layer and gone < wanted:
                 context.notes.append(f"{self}: only {gone} of {len(channels)} channels can go, not {wanted}")
         if survey.removed:
-            rows = _rows_left(graph, found, survey.removed)
-            before = context.reference or Reference(edit.copy(graph))
-            context.reference = before.without(rows)
-            _narrow(graph, found, survey.removed)
+            remove_channels(graph, found, survey.removed, context)
         return bool(survey.removed)
 
     def choice(self, graph: Graph, found: Channels, context: Context) -> Choice:
@@ -123,7 +120,7 @@ class PruneChannels(Pass):
         return [named[self.layer]]
 
 
-class _Survey:
+class Survey:
     """Which channels went, and how many every axis has left: one at least."""
 
     def __init__(self, found: Channels) -> None:
@@ -146,17 +143,28 @@ class _Survey:
             channel = choice.next(candidates)
             candidates.remove(channel)
             if self.can_go(channel):
-                self.removed.add(channel)
-                for axis in self.axes_of[channel]:
-                    self.left[axis] -= 1
+                self.take(channel)
                 choice.remove(channel)
                 gone += 1
         return gone
+
+    def take(self, channel: int) -> None:
+        """Count a channel as gone."""
+        self.removed.add(channel)
+        for axis in self.axes_of[channel]:
+            self.left[axis] -= 1
 
     def can_go(self, channel: int) -> bool:
         """Whether it is there, nothing holds it, and no axis would be left without channels."""
         stays = channel in self.removed or channel in self.found.why_not
         return not stays and all(self.left[axis] > 1 for axis in self.axes_of[channel])
+
+
+def remove_channels(graph: Graph, found: Channels, removed: Collection[int], context: Context) -> None:
+    """Take channels, by their numbers, out of a graph; the context gets the reference that refit asks for."""
+    before = context.reference or Reference(edit.copy(graph))
+    context.reference = before.without(_rows_left(graph, found, removed))
+    _narrow(graph, found, removed)
 
 
 def _squares(found: Channels) -> dict[int, float]:

@@ -65,6 +65,7 @@ def report(found: Tuned, command: str) -> dict[str, Any]:
         "measurements": len(found.trace),
         "full_set_equivalents": round(found.spent, 3),
         "seconds": round(found.seconds, 3),
+        "channels": {name: {"left": left, "of": of} for name, (left, of) in found.channels.items()},
         "formats": {name: str(format) for name, format in sorted(found.candidate.formats.items())},
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,9 +82,10 @@ class Tuned:
     """What a search found.
 
     accuracy, reference, least: of the candidate, of the float network, and the least that was asked for, on the search
-    images; trace: every measurement in order; spent: in full-set equivalents; seconds: of wall time; complete: False if
-    the budget ended it; graph: the network in the candidate's formats and numbers, None in the portable mode; notes:
-    what a person should know.
+    images; float_cost: the objective of FLOAT 32 everywhere; seconds: of wall time; complete: False if the budget ended
+    it; graph: the network in the candidate's formats and numbers, None in the portable mode; notes: what a person
+    should know; channels: output channels left, and of how many, by layer; others: searches of the same network with
+    other channels (tuner/joint.py), which count in what was spent.
     """
 
     problem: Problem
@@ -92,11 +93,14 @@ class Tuned:
     accuracy: float
     reference: float
     least: float
+    float_cost: float
     seconds: float
     complete: bool
     graph: Graph | None = None
     held_out: HeldOut | None = None
     notes: tuple[str, ...] = ()
+    channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    others: tuple[Tuned, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -104,17 +108,14 @@ class Tuned:
         return self.problem.cost(self.candidate)
 
     @property
-    def float_cost(self) -> float:
-        """The objective of FLOAT 32 everywhere."""
-        return self.problem.cost(self.problem.float32)
-
-    @property
     def spent(self) -> float:
-        return self.problem.spent
+        """Images run, in full-set equivalents."""
+        return self.problem.spent + sum(other.spent for other in self.others)
 
     @property
     def trace(self) -> list[Evaluation]:
-        return self.problem.trace
+        """Every measurement, search by search."""
+        return [row for other in self.others for row in other.trace] + self.problem.trace
 
 
 def tune_network(
@@ -173,10 +174,10 @@ def _searched(space: Space, objective: Objective, judge: Judge, options: Options
             candidate, complete = _within(problem, search)
             problem.deadline = None
             accuracy, reference = problem.accuracy(candidate), problem.accuracy(problem.float32)
-            least = problem.least()
+            least, float_cost = problem.least(), problem.cost(problem.float32)
     finally:
         database.close()
-    return Tuned(problem, candidate, accuracy, reference, least, time.monotonic() - began, complete)
+    return Tuned(problem, candidate, accuracy, reference, least, float_cost, time.monotonic() - began, complete)
 
 
 def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[Candidate, bool]:

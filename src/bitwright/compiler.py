@@ -30,9 +30,10 @@ from bitwright.ir.types import Type
 from bitwright.passes import Context, Pass, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.problem import Constraint
-from bitwright.tuner.tune import Options, Samples, tune_network
+from bitwright.tuner.tune import Options, Samples, Tuned, tune_network
 from bitwright.tuning import MOST_IMAGES, PREPARE
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def compile(
     data: str | None = None,
     formats: str | None = None,
     tolerance: float | None = None,
+    prune: bool = False,
     passes: str | None = None,
     clock_mhz: float | None = None,
     utilisation: float = UTILISATION,
@@ -110,7 +112,8 @@ def compile(
 
     data: a source of bitwright.models.datasets: its training split chooses ranges, its test split measures accuracy;
     formats: `KIND width` for all tensors, or a file of formats a tensor; tolerance: relative loss of accuracy, for
-    which the formats of fewest bits are searched (bitwright.tuner.whittle); passes: run after the structure passes.
+    which the formats of fewest bits are searched (bitwright.tuner.whittle); prune: whether channels may go as well;
+    passes: run after the structure passes.
     Raises CompileError for whatever the user can mend.
     """
     from bitwright import __version__
@@ -123,6 +126,8 @@ def compile(
         raise CompileError("formats are given or searched for, not both", help="leave out --formats or --tolerance")
     if tolerance is not None and data is None:
         raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
+    if prune and tolerance is None:
+        raise CompileError("channels are chosen for a tolerance, and none is given", help="--tolerance 1%")
     say("reading the network")
     graph = load(model) if isinstance(model, str | Path) else model
     folder = Path(out) if out is not None else OUT_ROOT / Names().of(graph.name)
@@ -136,7 +141,7 @@ def compile(
     _check_ops(graph)
     check_weights(graph)
     say("formats")
-    annotated = _annotated(graph, formats, tolerance, context, train)
+    annotated = _annotated(graph, formats, tolerance, prune, context, train)
     say("plan")
     planned = plan(stages_of(annotated), board, utilisation)
     say("accuracy")
@@ -176,14 +181,14 @@ def format_passes(formats: str) -> list[Pass]:
 
 
 def _annotated(
-    graph: Graph, formats: str | None, tolerance: float | None, context: Context, train: Dataset | None
+    graph: Graph, formats: str | None, tolerance: float | None, prune: bool, context: Context, train: Dataset | None
 ) -> Graph:
     """The graph with formats: of a file, of one kind and width, or those of fewest bits that keep the accuracy."""
     if tolerance is not None:
         if train is None or train.y is None:
             raise CompileError("a tolerance needs labels, and the data have none")
         order = np.random.default_rng(context.seed).permutation(len(train.x))[:MOST_IMAGES]
-        return _tuned(graph, tolerance, Samples(train.x[order], train.y[order]), context)
+        return _tuned(graph, tolerance, prune, Samples(train.x[order], train.y[order]), context)
     if formats is None:
         return run_passes(graph, _default_passes(graph, context), context)
     passes = format_passes(formats)
@@ -193,9 +198,14 @@ def _annotated(
     return run_passes(graph, passes, context)
 
 
-def _tuned(graph: Graph, tolerance: float, search: Samples, context: Context) -> Graph:
+def _tuned(graph: Graph, tolerance: float, prune: bool, search: Samples, context: Context) -> Graph:
     """The graph in the formats of fewest bits that keep the accuracy on `search`; what no layer reads is wide."""
-    found = tune_network(graph, search, None, load_platform("full"), Options(constraint=Constraint(tolerance)))
+
+    def formats_of(network: Graph, samples: Samples, options: Options) -> Tuned:
+        return tune_network(network, samples, None, load_platform("full"), options)
+
+    options = Options(constraint=Constraint(tolerance))
+    found = tune_channels(graph, search, options, formats_of) if prune else formats_of(graph, search, options)
     widths = OTHER_WIDTHS if found.graph is not None and found.cost < found.float_cost else ()
     for width in widths:
         others = AnnotateFormats(weights=f"FIXED {width}", activations=f"FIXED {width}", keep=True)
@@ -203,6 +213,8 @@ def _tuned(graph: Graph, tolerance: float, search: Samples, context: Context) ->
         reached = score(annotated, search.x, search.y).value
         if reached >= found.least:
             fewer = found.float_cost / found.cost
+            for name, (left, of) in found.channels.items():
+                context.notes.append(f"{name}: {left} of {of} channels are left")
             context.notes.append(
                 f"formats of {fewer:.1f} times fewer bits than FLOAT 32, accuracy {reached:.4f} "
                 f"on the {len(search.x):,} training samples they were searched on; `bitwright tune` says more"

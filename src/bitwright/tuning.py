@@ -15,10 +15,11 @@ from bitwright.ir.evaluate import check_shape
 from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
 from bitwright.passes import STRUCTURE, Context, run_passes
+from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.space import Layerwise
-from bitwright.tuner.tune import Options, Samples, Tuned, tune_command, tune_network
+from bitwright.tuner.tune import Options, Samples, Tuned, labels, tune_command, tune_network
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
@@ -50,6 +51,7 @@ def tune(
     board: str = "pynq-z2",
     metric: str = "top1",
     images: int = MOST_IMAGES,
+    prune: bool = False,
     out: Path | None = None,
     command: str = "",
 ) -> Tuned:
@@ -57,8 +59,8 @@ def tune(
 
     data: a source of bitwright.models.datasets, whose training split is searched on and whose test split is held out; a
     source without splits is halved. metric: top1, top5, or agreement with the float network (no labels needed);
-    images: at most so many are searched on; out: a folder for the outputs. Raises CompileError for whatever the user
-    can mend.
+    images: at most so many are searched on; prune: whether channels may go as well; out: a folder for the outputs.
+    Raises CompileError for whatever the user can mend.
     """
     options = options or Options()
     graph = prepared(model)
@@ -68,19 +70,27 @@ def tune(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         options = replace(options, database=out / DATABASE)
-    found = tune_network(
-        graph,
-        split.search,
-        split.held_out,
-        load_platform(*platform_name(platform)),
-        options,
-        objective=objective,
-        layerwise=layerwise,
-        layers=layers,
-        groups=groups,
-        board=board,
-        k=METRICS[metric],
-    )
+    held_out = Samples(split.held_out.x, labels(graph, split.held_out))
+
+    def search(network: Graph, samples: Samples, options: Options) -> Tuned:
+        return tune_network(
+            network,
+            samples,
+            held_out,
+            load_platform(*platform_name(platform)),
+            options,
+            objective=objective,
+            layerwise=layerwise,
+            layers=layers,
+            groups=groups,
+            board=board,
+            k=METRICS[metric],
+        )
+
+    if prune:
+        found = tune_channels(graph, split.search, options, search, METRICS[metric])
+    else:
+        found = search(graph, split.search, options)
     notes = [split.note, *shortfall(found)]
     if out is not None:
         notes += write(found, out, command)

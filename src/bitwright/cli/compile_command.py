@@ -21,6 +21,13 @@ from bitwright.cli.percent import Percent
     "--formats", metavar="F", help='A file of formats, or one for all tensors such as "FIXED 8" (the default).'
 )
 @click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the formats of fewest bits.")
+@click.option(
+    "--prune",
+    type=click.Choice(["auto", "none"]),
+    default="none",
+    show_default=True,
+    help="auto: channels may go too, within the tolerance.",
+)
 @click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
 @click.option("--clock-mhz", type=float, help="The clock (default: the board's).")
 @click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")
@@ -32,6 +39,7 @@ def command(
     data: str | None,
     formats: str | None,
     tolerance: float | None,
+    prune: str,
     passes: str | None,
     clock_mhz: float | None,
     utilisation: float,
@@ -48,6 +56,7 @@ def command(
             data=data,
             formats=formats,
             tolerance=tolerance,
+            prune=prune == "auto",
             passes=passes,
             clock_mhz=clock_mhz,
             utilisation=utilisation,

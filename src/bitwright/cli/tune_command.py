@@ -33,6 +33,7 @@ DESCRIBED = {
     "groups": "its sub_layer_name decides",
     "board": "hardware objectives need the network itself",
     "images": "its cmd_fullset decides",
+    "prune": "channels are the network's own",
 }
 
 
@@ -53,6 +54,13 @@ DESCRIBED = {
 @click.option("--group", "groups", multiple=True, metavar="A,B", help="Layers that share formats; may be repeated.")
 @click.option("--target", "board", default="pynq-z2", show_default=True, help="The board of hardware objectives.")
 @click.option("--images", type=click.IntRange(1), default=10_000, show_default=True, help="Search on at most so many.")
+@click.option(
+    "--prune",
+    type=click.Choice(["auto", "none"]),
+    default="none",
+    show_default=True,
+    help="auto: channels may go too, where that is cheaper.",
+)
 @click.option("--budget", type=Duration(), help="Stop after 60s, 5m, 1h with the best found so far.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random choices and splits.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that measure accuracies.")
@@ -127,6 +135,7 @@ def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch
         platform=given["platform"] or "full",
         layers=_names(given["layers"] or ""),
         groups=[_names(group) for group in given["groups"]],
+        prune=given["prune"] == "auto",
         out=out,
         command=replay,
         **{name: given[name] for name in ("objective", "layerwise", "board", "metric", "images")},
@@ -174,6 +183,8 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
         if name in sizes
     ]
     print_table(["tensor", "values", "format"], rows)
+    if found.channels:
+        print_table(["layer", "channels", "of"], [[name, *map(str, pair)] for name, pair in found.channels.items()])
     for note in found.notes:
         click.echo(f"note: {note}")
     click.echo(

@@ -1,0 +1,145 @@
+"""Formats and channels chosen together: a channel that goes is one of width 0.
+
+1. the formats of the whole network are searched
+2. all channels that can go are put in an order (tuner/removal.py)
+3. the first of this order go, up to some share of the bits; what is left is refitted (passes/refit.py), an ordinary
+   smaller network, whose formats are searched like those of any other; its accuracy must be what was asked of the whole
+
+The share is found by a search along one line: forward while that is cheaper, then in halves around the cheapest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from bitwright.backends.simulation.score import hits
+from bitwright.ir import edit
+from bitwright.ir.assign import layers
+from bitwright.ir.graph import Graph, Value
+from bitwright.passes.base import Context
+from bitwright.passes.channels import find_channels
+from bitwright.passes.pruning import remove_channels
+from bitwright.passes.refit import Refit
+from bitwright.tuner.judge import SimulationJudge
+from bitwright.tuner.problem import Constraint
+from bitwright.tuner.removal import Removal, channels_left, removals
+from bitwright.tuner.tune import HeldOut, Options, Samples, Tuned, labels
+
+STEP = 0.25
+LEAST_STEP = 0.05
+MOST = 0.95
+"""The shares of the bits that go: the first step, the last, and the most."""
+
+Search = Callable[[Graph, Samples, Options], Tuned]
+
+
+def tune_channels(graph: Graph, search: Samples, options: Options, tune: Search, k: int = 1) -> Tuned:
+    """The cheapest formats and channels of a prepared float network.
+
+    tune: searches the formats of a network, as tune_network does, and raises as that does; k: as there.
+    """
+    began = time.monotonic()
+    context = Context(samples={graph.input_name(graph.inputs[0]): search.x}, seed=options.seed)
+    search = Samples(search.x, labels(graph, search))
+    joint = _Joint(graph, search, options, context, tune, k, began)
+    best = lowest(joint.cost, STEP, LEAST_STEP, MOST)
+    found = joint.tried[best]
+    whole = joint.tried[0.0]
+    others = tuple(other for share, other in joint.tried.items() if share != best)
+    return replace(
+        found,
+        others=others,
+        float_cost=whole.float_cost,
+        reference=whole.reference,
+        least=whole.least,
+        held_out=_of_whole(found.held_out, whole.held_out),
+        seconds=time.monotonic() - began,
+        complete=joint.in_time and all(one.complete for one in joint.tried.values()),
+        channels=channels_left(graph, found.graph or graph),
+    )
+
+
+def _of_whole(found: HeldOut | None, whole: HeldOut | None) -> HeldOut | None:
+    """The accuracy found beside that of the whole float network."""
+    return None if found is None or whole is None else replace(found, float_right=whole.float_right)
+
+
+@dataclass
+class _Joint:
+    """Searches with some share of the bits taken away as channels, each done once."""
+
+    graph: Graph
+    search: Samples
+    options: Options
+    context: Context
+    tune: Search
+    k: int
+    began: float
+    tried: dict[float, Tuned] = field(default_factory=dict)
+    in_time: bool = True
+    order: list[Removal] = field(default_factory=list)
+
+    def cost(self, share: float) -> float:
+        """The objective of the best formats with this share gone; infinite if the rest cannot be as accurate."""
+        if share == 0:
+            self.tried[share] = self.tune(self.graph, self.search, self.options)
+            self.order = self._order()
+            return self.tried[share].cost
+        small, left = self.narrowed(share), self._time_left()
+        self.in_time = self.in_time and (left is None or left > 0)
+        if small is None or not self.in_time:
+            return math.inf
+        constraint = Constraint(floor=self.tried[0.0].least)
+        options = replace(self.options, constraint=constraint, budget=left)
+        self.tried[share] = self.tune(small, self.search, options)
+        found = self.tried[share]
+        return found.cost if found.accuracy >= found.least else math.inf
+
+    def _order(self) -> list[Removal]:
+        whole = self.tried[0.0]
+        nodes = {node.name: node for node in layers(self.graph)}
+        widths: list[tuple[Value, int]] = [
+            (
+                nodes[target.layer].operand(1 if target.role == "weight" else 0),
+                whole.candidate.formats[target.name].width,
+            )
+            for target in whole.problem.space.targets
+        ]
+        return removals(self.graph, find_channels(self.graph), widths, self.context, 1 - MOST)
+
+    def narrowed(self, share: float) -> Graph | None:
+        """The network without the channels that hold this share, refitted; None if that cannot be as accurate."""
+        gone = [removal.channel for removal in self.order if removal.left >= 1 - share]
+        if not gone:
+            return None
+        small = edit.copy(self.graph)
+        context = replace(self.context, reference=None, notes=[])
+        remove_channels(small, find_channels(small), gone, context)
+        Refit().run(small, context)
+        assert self.search.y is not None
+        judge = SimulationJudge(small, self.search.x, self.search.y, self.k)
+        right = hits(self.k, judge.scores(small, judge.x), judge.y)
+        return small if float(right.mean()) >= self.tried[0.0].least else None
+
+    def _time_left(self) -> float | None:
+        return None if self.options.budget is None else self.options.budget - (time.monotonic() - self.began)
+
+
+def lowest(cost: Callable[[float], float], step: float, least: float, most: float) -> float:
+    """Where a function of 0 to `most` is lowest, as a walk from 0 finds it: forward, then in ever smaller steps."""
+    costs = {0.0: cost(0.0)}
+    best = 0.0
+    while step >= least:
+        tried = [x for x in (best + step, best - step) if 0 <= x <= most and x not in costs]
+        better = False
+        for x in tried:
+            costs[x] = cost(x)
+            if costs[x] < costs[best]:
+                best, better = x, True
+                break
+        if not better:
+            step /= 2
+    return best

@@ -33,7 +33,9 @@ CALIBRATION_SAMPLES = 256
     "--rate", type=click.FloatRange(0, 1, min_open=True), help="The largest step, relative to a tensor's size."
 )
 @click.option("--augment", type=click.Choice(["flip", "turn"]), help="Distort the pictures that are trained on.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order, distortions and splits.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order, distortions and splits."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output, if there is one.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="An .ir or .onnx (default: build/<name>-retrained.ir)."

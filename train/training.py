@@ -275,7 +275,8 @@ class _Run:
         made = Epoch(len(self.epochs), mean, total / len(self.held), right / len(self.held))
         before = self.epochs[self.best] if self.epochs else None
         self.epochs.append(made)
-        if before is None or (made.agreeing, -made.held_loss) > (before.agreeing, -before.held_loss):
+        better = before is None or (made.agreeing, -made.held_loss) > (before.agreeing, -before.held_loss)
+        if before is None or (better and math.isfinite(made.held_loss)):
             self.best, self.kept = made.number, self.latents()
 
     def _sizes(self) -> list[float]:

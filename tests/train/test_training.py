@@ -123,6 +123,20 @@ def test_a_network_that_gets_worse_stays_as_it_was(float_network: Graph) -> None
         np.testing.assert_array_equal(data, numbers(float_network)[name])
 
 
+def test_a_tenth_is_never_trained_on(float_network: Graph) -> None:
+    x, y = samples(20)
+    plain = train(float_network, x, y, Settings(epochs=1, batch=6)).epochs
+    trained_on, held = set(), set()
+    for i in range(20):
+        other = y.copy()
+        other[i] = (y[i] + 1) % 4
+        start, end = train(float_network, x, other, Settings(epochs=1, batch=6)).epochs
+        trained_on |= {i} if end.loss != plain[1].loss else set()
+        held |= {i} if start.held_loss != plain[0].held_loss else set()
+    assert len(held) == 2
+    assert trained_on == set(range(20)) - held
+
+
 def test_a_training_that_overflows_gives_the_start(float_network: Graph) -> None:
     x, y = samples(100)
     found = train(float_network, x, y, Settings(epochs=2, batch=16, rate=1e30))

@@ -26,7 +26,8 @@ from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
 from bitwright.passes import STRUCTURE, run_passes
 from bitwright.retraining import augmentation, in_formats
-from bitwright.train.training import Settings, train
+from bitwright.train.settings import Settings
+from bitwright.train.training import train
 
 MODELS = Path(__file__).parents[1] / "models"
 PAPER = {"conv5 input -90%": 0.9665}  # Table VI, after retraining

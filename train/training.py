@@ -32,6 +32,7 @@ from bitwright.ir.text import to_text
 from bitwright.train import checkpoint as checkpoints
 from bitwright.train.loss import loss
 from bitwright.train.module import SUMS, Network, learned_graph
+from bitwright.train.settings import Settings
 
 HELD = 0.1
 MOST_HELD = 5000
@@ -44,16 +45,6 @@ SECONDS = 60.0
 """Between checkpoints inside an epoch."""
 
 Augment = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how fast; rate: the largest step of a number, relative to the size of its tensor."""
-
-    epochs: int = 5
-    batch: int = 64
-    rate: float = 0.02
-    seed: int = 0
 
 
 @dataclass(frozen=True)

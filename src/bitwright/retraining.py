@@ -26,7 +26,8 @@ from bitwright.train.scores import scores_of
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
-    from bitwright.train.training import Augment, Epoch, Progress, Settings
+    from bitwright.train.settings import Settings
+    from bitwright.train.training import Augment, Epoch, Progress
 
 # What makes a graph regular. Fusions are left to `compile`: the retrained network has the nodes that it had.
 PREPARE = STRUCTURE.split(",fuse-")[0]

@@ -19,7 +19,8 @@ from bitwright.retraining import in_formats
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'bitwright[train]'")
 
-from bitwright.train.training import Settings, Trained, train  # noqa: E402
+from bitwright.train.settings import Settings  # noqa: E402
+from bitwright.train.training import Trained, train  # noqa: E402
 
 TEXT = """\
 graph @small {

@@ -32,6 +32,7 @@ from bitwright.ir.text import to_text
 from bitwright.train import checkpoint as checkpoints
 from bitwright.train.loss import loss
 from bitwright.train.module import SUMS, Network, learned_graph
+from bitwright.train.settings import Settings
 
 HELD = 0.1
 MOST_HELD = 5000
@@ -44,16 +45,6 @@ SECONDS = 60.0
 """Between checkpoints inside an epoch."""
 
 Augment = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how fast; rate: the largest step of a number, relative to the size of its tensor."""
-
-    epochs: int = 5
-    batch: int = 64
-    rate: float = 0.02
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,10 +144,12 @@ class _Run:
         self.teacher = None if teacher is None else Network(teacher).to(self.device)
         self.x = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
         self.y = None if y is None else torch.from_numpy(np.require(y, np.int64, ["C", "W"]))
-        order = np.random.default_rng(settings.seed).permutation(len(x))
+        # a stream of its own: a search with the same seed looked at the first samples of the plain one
+        order = np.random.default_rng((settings.seed, 1)).permutation(len(x))
         held = min(max(1, int(HELD * len(x))), MOST_HELD)
         self.held, self.shown = torch.from_numpy(order[:held]), order[held:]
         self._check_classes()
+        self.taught = None if self.teacher is None or augment is not None else self._taught(self.teacher)
         self.batches = math.ceil(len(self.shown) / settings.batch)
         self.steps = settings.epochs * self.batches
         self.step = 0
@@ -181,8 +174,7 @@ class _Run:
             self.total = 0.0
             self.order = self._order(epoch)
         batch = self.order[place * self.settings.batch : (place + 1) * self.settings.batch]
-        x = self._distorted(self.x[batch])
-        found = self._loss(x, batch)
+        found = loss(*self._compared(self._distorted(self.x[batch]), batch))
         self.optimiser.zero_grad()
         found.backward()  # type: ignore[no-untyped-call, unused-ignore]
         rate = self._rate((self.step + 1) / self.steps)
@@ -232,7 +224,7 @@ class _Run:
                 latent.copy_(numbers)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self.settings.seed, epoch)).permutation(self.shown)
+        return np.random.default_rng((self.settings.seed, 2 + epoch)).permutation(self.shown)
 
     def _rate(self, progress: float) -> float:
         if progress < WARM_UP:
@@ -246,30 +238,36 @@ class _Run:
                 x = self.augment(x)
         return x.to(self.device)
 
-    def _loss(self, x: torch.Tensor, which: Any) -> torch.Tensor:
+    def _compared(self, x: torch.Tensor, which: Any) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The scores of samples x, and the labels and the teacher's scores that they should have."""
         labels = None if self.y is None else self.y[which].to(self.device)
         taught = None
-        if self.teacher is not None:
+        if self.taught is not None:
+            taught = self.taught[which]
+        elif self.teacher is not None:
             with torch.no_grad():
                 taught = self.teacher(x)
-        return loss(self.network(x), labels, taught)
+        return self.network(x), labels, taught
+
+    def _taught(self, teacher: Network) -> torch.Tensor:
+        """The teacher's scores of all samples, which stay the same as long as nothing is distorted."""
+        with torch.no_grad():
+            return torch.cat([teacher(x.to(self.device)) for x in self.x.split(GROUP)])
 
     def _measure(self, mean: float) -> None:
         """Score the held samples; the first network and every better one is kept."""
         total, right = 0.0, 0
         with torch.no_grad():
             for which in self.held.split(GROUP):
-                x = self.x[which].to(self.device)
-                taught = None if self.teacher is None else self.teacher(x)
-                labels = None if self.y is None else self.y[which].to(self.device)
-                scores = self.network(x)
+                scores, labels, taught = self._compared(self.x[which].to(self.device), which)
                 total += float(loss(scores, labels, taught)) * len(which)
-                wanted = labels if taught is None or labels is not None else taught.flatten(1).argmax(1)
+                wanted = labels if labels is not None or taught is None else taught.flatten(1).argmax(1)
                 right += int((scores.flatten(1).argmax(1) == wanted).sum())
         made = Epoch(len(self.epochs), mean, total / len(self.held), right / len(self.held))
         before = self.epochs[self.best] if self.epochs else None
         self.epochs.append(made)
-        if before is None or (made.agreeing, -made.held_loss) > (before.agreeing, -before.held_loss):
+        better = before is None or (made.agreeing, -made.held_loss) > (before.agreeing, -before.held_loss)
+        if before is None or (better and math.isfinite(made.held_loss)):
             self.best, self.kept = made.number, self.latents()
 
     def _sizes(self) -> list[float]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bitwright.backends.simulation.score import Score, score
 from bitwright.ir import edit
-from bitwright.ir.assign import activation_values, spread, weight_values
+from bitwright.ir.assign import MOVES, activation_values, spread, weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.files import load
@@ -26,7 +26,8 @@ from bitwright.train.scores import scores_of
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
-    from bitwright.train.training import Augment, Epoch, Progress, Settings
+    from bitwright.train.settings import Settings
+    from bitwright.train.training import Augment, Epoch, Progress
 
 # What makes a graph regular. Fusions are left to `compile`: the retrained network has the nodes that it had.
 PREPARE = STRUCTURE.split(",fuse-")[0]
@@ -69,9 +70,11 @@ def retrain(
     a file that `resume` goes on from. Needs torch. Raises CompileError for whatever the user can mend.
     """
     require_torch()
+    from bitwright.train.module import Network
     from bitwright.train.training import train
 
     graph = _prepared(model)
+    Network(graph)  # what cannot be trained is refused before anything is scored
     taught = None if teacher is None else _prepared(teacher)
     shown, held_out, note = _split(data, settings.seed if settings else 0)
     y = shown.y if labels else None
@@ -120,6 +123,8 @@ def in_formats(graph: Graph, formats: str, x: Array) -> Graph:
             axis = 0 if name in weights else None
             edit.set_type(value, value.tensor_type.with_format(best_bias(number.at(0), numbers, axis=axis).format))
     last = scores_of(made)
+    while last.producer is not None and last.producer.op in MOVES:
+        last = last.producer.operand(0)
     edit.set_type(last, last.tensor_type.with_format(F32))
     spread(made)
     return made

@@ -82,7 +82,7 @@ def test_the_test_split_is_never_trained_on(digits: Path) -> None:
         given = dict(arrays)
     other = digits.with_name("other.npz")
     np.savez(other, **given | {"x_test": given["x_test"][::-1] * 0.5, "y_test": (given["y_test"] + 1) % 10})
-    from bitwright.train.training import Settings
+    from bitwright.train.settings import Settings
 
     graph = bitwright.retraining.in_formats(bitwright.load(LENET), "FIXED 2", given["x_train"][:64])
     one, two = (bitwright.retrain(graph, str(file), Settings(epochs=1)) for file in (digits, other))
@@ -93,7 +93,7 @@ def test_the_test_split_is_never_trained_on(digits: Path) -> None:
 def test_data_without_splits_are_halved(digits: Path) -> None:
     with np.load(digits) as arrays:
         np.savez(digits.with_name("one.npz"), x=arrays["x_test"], y=arrays["y_test"])
-    from bitwright.train.training import Settings
+    from bitwright.train.settings import Settings
 
     found = bitwright.retrain(LENET, str(digits.with_name("one.npz")), Settings(epochs=1))
     assert found.after.samples == 150
@@ -103,7 +103,7 @@ def test_data_without_splits_are_halved(digits: Path) -> None:
 
 @pytest.mark.parametrize("augment", ["flip", "turn"])
 def test_pictures_can_be_distorted(digits: Path, augment: str) -> None:
-    from bitwright.train.training import Settings
+    from bitwright.train.settings import Settings
 
     found = bitwright.retrain(LENET, str(digits), Settings(epochs=1), augment=augment)
     assert found.epochs[1].loss > 0

@@ -19,7 +19,8 @@ from bitwright.retraining import in_formats
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'bitwright[train]'")
 
-from bitwright.train.training import Settings, Trained, train  # noqa: E402
+from bitwright.train.settings import Settings  # noqa: E402
+from bitwright.train.training import Trained, train  # noqa: E402
 
 TEXT = """\
 graph @small {
@@ -121,6 +122,39 @@ def test_a_network_that_gets_worse_stays_as_it_was(float_network: Graph) -> None
     assert ruined.best == 0
     for name, data in numbers(ruined.graph).items():
         np.testing.assert_array_equal(data, numbers(float_network)[name])
+
+
+def test_a_tenth_is_never_trained_on(float_network: Graph) -> None:
+    x, y = samples(20)
+    plain = train(float_network, x, y, Settings(epochs=1, batch=6)).epochs
+    trained_on, held = set(), set()
+    for i in range(20):
+        other = y.copy()
+        other[i] = (y[i] + 1) % 4
+        start, end = train(float_network, x, other, Settings(epochs=1, batch=6)).epochs
+        trained_on |= {i} if end.loss != plain[1].loss else set()
+        held |= {i} if start.held_loss != plain[0].held_loss else set()
+    assert len(held) == 2
+    assert trained_on == set(range(20)) - held
+
+
+def test_a_training_that_overflows_gives_the_start(float_network: Graph) -> None:
+    x, y = samples(100)
+    found = train(float_network, x, y, Settings(epochs=2, batch=16, rate=1e30))
+    assert found.best == 0
+    assert not np.isfinite(found.epochs[2].held_loss)
+    assert accuracy(found.graph, *samples(400, 2)) == accuracy(float_network, *samples(400, 2))
+
+
+def test_scores_stay_float_behind_what_only_moves_them() -> None:
+    text = TEXT.replace(
+        "%shares = softmax(%fc2)", "%turned = reshape(%fc2) {shape=[0,4]} : f32[N,4]\n  %shares = softmax(%turned)"
+    )
+    made = in_formats(bitwright.parse(text), "FIXED 2", samples(50)[0])
+    types = {name: str(value.type) for name, value in made.values.items()}
+    assert types["fc2"] == types["turned"] == "f32[N,4]"
+    assert types["conv1"].startswith("UFIXED<2")
+    assert types["fc2.w"].startswith("FIXED<2,B={")
 
 
 def test_the_seed_decides(float_network: Graph) -> None:

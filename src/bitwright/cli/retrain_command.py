@@ -12,6 +12,7 @@ import click
 
 from bitwright.cli.files import model_file, whole
 from bitwright.cli.output import json_option, print_json
+from bitwright.train.settings import Settings
 
 if TYPE_CHECKING:
     from bitwright.ir.graph import Graph
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bitwright.train.training import Progress as Told
 
 CALIBRATION_SAMPLES = 256
+USUAL = Settings()
 
 
 @click.command("retrain")
@@ -27,13 +29,21 @@ CALIBRATION_SAMPLES = 256
 @click.option("--formats", metavar="F", help='Formats to give MODEL first: a file, or one for all such as "FIXED 4".')
 @click.option("--teacher", type=click.Path(path_type=Path), help="The float network to learn scores from.")
 @click.option("--no-labels", is_flag=True, help="Learn from the teacher alone.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Times each sample is seen.")
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Samples a step.")
 @click.option(
-    "--rate", type=click.FloatRange(0, 1, min_open=True), help="The largest step, relative to a tensor's size."
+    "--epochs", type=click.IntRange(1), default=USUAL.epochs, show_default=True, help="Times each sample is seen."
+)
+@click.option("--batch", type=click.IntRange(1), default=USUAL.batch, show_default=True, help="Samples a step.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=USUAL.rate,
+    show_default=True,
+    help="The largest step of a number, relative to the size of its tensor.",
 )
 @click.option("--augment", type=click.Choice(["flip", "turn"]), help="Distort the pictures that are trained on.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order, distortions and splits.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order, distortions and splits."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output, if there is one.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="An .ir or .onnx (default: build/<name>-retrained.ir)."
@@ -51,7 +61,7 @@ def command(
 ) -> None:
     """Train MODEL a little more, with its formats' rounding in the loop.
 
-    What learns from labels, from a teacher (--teacher, or MODEL itself where --formats are given), or from both. The
+    It learns from labels, from a teacher (--teacher, or MODEL itself where --formats are given), or from both. The
     best epoch by a tenth of the training samples is written, the start if none is better.
     """
     from bitwright.ir.errors import CompileError
@@ -62,21 +72,18 @@ def command(
     if output.suffix not in (".ir", ".onnx"):
         raise CompileError(f"{output}: a graph is saved as .ir or .onnx")
     require_torch()
-    from bitwright.train.training import Settings
-
     graph = load(model_file(model))
     taught = None if teacher is None else load(model_file(teacher))
     if formats is not None:
         graph, original = _with_formats(graph, formats, data)
         taught = taught or original
-    rate = {} if given["rate"] is None else {"rate": given["rate"]}
     output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = output.with_name(output.name + ".checkpoint")
     with _watching(as_json) as say:
         found = retrain(
             graph,
             data,
-            Settings(epochs=given["epochs"], batch=given["batch"], seed=given["seed"], **rate),
+            Settings(**{name: given[name] for name in ("epochs", "batch", "rate", "seed")}),
             teacher=taught,
             labels=not given["no_labels"],
             augment=given["augment"],
@@ -97,7 +104,9 @@ def _with_formats(graph: Graph, formats: str, data: str) -> tuple[Graph, Graph]:
     from bitwright.retraining import in_formats
 
     original = run_passes(graph, STRUCTURE)
-    return in_formats(original, formats, load_data(data, "train", CALIBRATION_SAMPLES).x), original
+    x = load_data(data, "train").x
+    spread = x[:: max(1, len(x) // CALIBRATION_SAMPLES)]  # data may be sorted by class
+    return in_formats(original, formats, spread[:CALIBRATION_SAMPLES]), original
 
 
 @contextmanager

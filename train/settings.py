@@ -1,0 +1,19 @@
+"""How long and how fast a training goes; without torch, so that help texts can show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a training.
+
+    epochs: times every sample is seen; batch: samples a step; rate: the largest step of a number, relative to the size
+    of its tensor (training.py); seed: of the order, of distortions and of what is held back.
+    """
+
+    epochs: int = 5
+    batch: int = 64
+    rate: float = 0.02
+    seed: int = 0

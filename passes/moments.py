@@ -27,3 +27,15 @@ def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matr
     """W' from W [outputs, inputs], H and C = `change` [outputs, inputs]; `ridge` in mean diagonals of H."""
     r = max(ridge * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
     return np.asarray(w + np.linalg.solve(h + r, change.T).T)
+
+
+def fitted(w: Matrix, x: Matrix, missing: Matrix, ridge: float = RIDGE) -> Matrix:
+    """W' from centred inputs x [rows, inputs] and t - W x [rows, outputs].
+
+    With more inputs than rows, from the Gram matrix of the rows: (x^T x / n + r I)^-1 x^T = x^T (x x^T / n + r I)^-1.
+    """
+    count, inputs = x.shape
+    if inputs <= count:
+        return refitted(w, gram(x.astype(np.float32)), missing.T @ x / count, ridge)
+    r = max(ridge * float(np.square(x).mean()), LEAST_RIDGE)
+    return np.asarray(w + np.linalg.solve(x @ x.T / count + r * np.eye(count), missing).T @ x / count)

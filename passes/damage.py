@@ -11,7 +11,8 @@ and it is left with (optimal brain surgeon, Hassibi and Stork, 1993, block by bl
     H^-1 <-  H^-1 - [H^-1]_S^T ([H^-1]_SS)^-1 [H^-1]_S        the inverse of H without S, in the other places
 
 What several layers read costs the sum of what it costs each, relative to the power of the layer's output. Outputs that
-are gone, or that go with the channel, do not count.
+are gone, or that go with the channel, do not count. Of a layer of more than MOST_INPUTS inputs, whose H is too large to
+invert, each channel costs what it does alone, with nothing refitted: tr(W_S H_SS W_S^T).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bitwright.passes.walk import Walk, affordable
 
 Indices = NDArray[np.int64]
 NONE = np.zeros(0, np.int64)
+MOST_INPUTS = 6144
 LEAST_SHARE = 1e-6  # of the mean power, so that H can be inverted
 
 
@@ -84,12 +86,39 @@ class Sums:
             self.w[self.rows[channel]] = 0
 
 
+@dataclass(frozen=True)
+class WideSums:
+    """Sums of too many inputs: the cost of each channel alone, relative to the power of the layer's output."""
+
+    columns: Mapping[int, Indices]
+    rows: Mapping[int, Indices]
+    alone: Mapping[int, float]
+
+    @classmethod
+    def of(cls, w: Matrix, x: Matrix, columns: Mapping[int, Indices], rows: Mapping[int, Indices]) -> WideSums:
+        """From weights and centred inputs [rows, inputs]."""
+        power = max(float(np.square(x @ w.T).sum()), LEAST_RIDGE)
+        alone = {}
+        for channel, block in columns.items():
+            errors = np.square(x[:, block] @ w[:, block].T).sum(0)
+            errors[rows.get(channel, NONE)] = 0
+            alone[channel] = float(errors.sum()) / power
+        return cls(columns, rows, alone)
+
+    def costs(self, channels: Sequence[int]) -> Matrix:
+        """As of Sums."""
+        return np.array([self.alone.get(channel, 0.0) for channel in channels])
+
+    def remove(self, channel: int) -> None:
+        """Nothing is refitted."""
+
+
 class LeastDamage:
     """Chooses the channel that costs least, given what went before."""
 
-    def __init__(self, sums: Sequence[Sums]) -> None:
+    def __init__(self, sums: Sequence[Sums | WideSums]) -> None:
         self.sums = sums
-        self.readers: dict[int, list[Sums]] = {}
+        self.readers: dict[int, list[Sums | WideSums]] = {}
         for one in sums:
             for channel in {**one.columns, **one.rows}:
                 self.readers.setdefault(channel, []).append(one)
@@ -110,18 +139,18 @@ class LeastDamage:
             one.remove(channel)
 
 
-def sums_of(graph: Graph, found: Channels, context: Context) -> list[Sums]:
+def sums_of(graph: Graph, found: Channels, context: Context) -> list[Sums | WideSums]:
     """The sums of every layer whose input channels can go, with the Gram matrices of its inputs on the samples."""
     assert context.samples is not None
     walk = Walk(graph, affordable(graph, context.samples), context)
-    made = []
+    made: list[Sums | WideSums] = []
     for node in layers(graph):
         if any(channel not in found.why_not for channel in found.at(node, "input")):
             made += _sums(node, found, walk)
     return made
 
 
-def _sums(node: Node, found: Channels, walk: Walk) -> list[Sums]:
+def _sums(node: Node, found: Channels, walk: Walk) -> list[Sums | WideSums]:
     tensor = node.operand(1).tensor
     assert tensor is not None
     groups = group_count(node)
@@ -130,10 +159,12 @@ def _sums(node: Node, found: Channels, walk: Walk) -> list[Sums]:
     per_channel = int(np.prod(tensor.shape[2:], dtype=np.int64))
     read = np.repeat(found.at(node, "input"), per_channel).reshape(groups, -1)
     written = np.array(found.at(node, "output")).reshape(groups, -1)
-    made = []
+    made: list[Sums | WideSums] = []
     for rows, weights, inputs, outputs in zip(x, w, read, written, strict=True):
-        h = gram(rows - rows.mean(0))
-        made.append(Sums.of(weights, h, _places(inputs, found.why_not), _places(outputs, found.why_not)))
+        here = rows - rows.mean(0)
+        places = _places(inputs, found.why_not), _places(outputs, found.why_not)
+        wide = here.shape[1] > MOST_INPUTS
+        made.append(WideSums.of(weights, here, *places) if wide else Sums.of(weights, gram(here), *places))
     return made
 
 

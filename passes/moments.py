@@ -4,10 +4,6 @@ For inputs x' that the layer gets and outputs t that it should give, means taken
 
     H = mean x' x'^T        C = mean (t - W x') x'^T        W' = W + C (H + r I)^-1
 
-or, with X' and E the rows of x' and t - W x' for n samples, fewer than inputs,
-
-    W' = W + E^T (X' X'^T + n r I)^-1 X'
-
 is the W' that makes mean |t - W' x'|^2 + r |W' - W|^2 least: the ridge r keeps what the samples say little of.
 """
 
@@ -33,9 +29,13 @@ def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matr
     return np.asarray(w + np.linalg.solve(h + r, change.T).T)
 
 
-def refitted_to(w: Matrix, x: NDArray[np.float32], missing: NDArray[np.float32], ridge: float = RIDGE) -> Matrix:
-    """The same from samples: centred inputs [rows, inputs] and what outputs [rows, outputs] miss."""
-    r = max(ridge * float(np.square(x).mean()), LEAST_RIDGE) * np.eye(len(x))
-    kernel = (x @ x.T).astype(np.float64) / len(x) + r
-    found = np.linalg.solve(kernel, missing.astype(np.float64) / len(x)).T
-    return np.asarray(w + found.astype(np.float32) @ x)
+def fitted(w: Matrix, x: Matrix, missing: Matrix, ridge: float = RIDGE) -> Matrix:
+    """W' from centred inputs x [rows, inputs] and t - W x [rows, outputs].
+
+    With more inputs than rows, from the Gram matrix of the rows: (x^T x / n + r I)^-1 x^T = x^T (x x^T / n + r I)^-1.
+    """
+    count, inputs = x.shape
+    if inputs <= count:
+        return refitted(w, gram(x.astype(np.float32)), missing.T @ x / count, ridge)
+    r = max(ridge * float(np.square(x).mean()), LEAST_RIDGE)
+    return np.asarray(w + np.linalg.solve(x @ x.T / count + r * np.eye(count), missing).T @ x / count)

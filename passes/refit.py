@@ -20,7 +20,7 @@ from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.accumulators import derive
 from bitwright.passes.base import Context, Pass, Reference, Span
 from bitwright.passes.channels import layers
-from bitwright.passes.moments import RIDGE, Matrix, gram, refitted
+from bitwright.passes.moments import RIDGE, Matrix, fitted
 from bitwright.passes.patches import Rows, patches
 from bitwright.passes.walk import Walk, affordable
 
@@ -76,14 +76,12 @@ class Refit(Pass):
         """The weights [outputs, inputs] that suit the target [rows, outputs]; zeros stay."""
         here = x - x.mean(0, np.float64)
         missing = target - target.mean(0) - here @ w.T
-        h, change = gram(here.astype(np.float32)), missing.T @ here / len(x)
         if w.all():
-            return refitted(w, h, change, self.ridge)
+            return fitted(w, here, missing, self.ridge)
         made = np.zeros_like(w)
         for row, left in enumerate(map(np.flatnonzero, w)):
             if len(left):
-                of = h[np.ix_(left, left)]
-                made[row, left] = refitted(w[None, row, left], of, change[None, row, left], self.ridge)[0]
+                made[row, left] = fitted(w[None, row, left], here[:, left], missing[:, row, None], self.ridge)[0]
         return made
 
 

@@ -16,8 +16,8 @@ from bitwright.ir.evaluate import evaluate
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.parse import parse
 from bitwright.ir.tensor import Array
-from bitwright.passes import Context, run_passes
-from bitwright.passes.damage import Sums
+from bitwright.passes import Context, damage, run_passes
+from bitwright.passes.damage import Sums, WideSums
 from bitwright.passes.moments import RIDGE
 
 Matrix = NDArray[np.float64]
@@ -73,6 +73,26 @@ def test_outputs_that_go_with_a_channel_do_not_count() -> None:
     assert with_row.costs([8])[0] == pytest.approx(whole.costs([8])[0])
     with_row.remove(7)
     assert with_row.costs([8])[0] * with_row.power == pytest.approx(alone.costs([8])[0] * alone.power)
+
+
+def test_wide_layers_cost_what_each_channel_does_alone() -> None:
+    random = np.random.default_rng(1)
+    x, w = random.standard_normal((30, 5)), random.standard_normal((3, 5))
+    columns, rows = {4: np.array([0, 2]), 9: np.array([3])}, {9: np.array([1])}
+    without = np.where(np.isin(np.arange(5), [0, 2]), 0.0, w), np.where(np.arange(5) == 3, 0.0, w)
+    errors = [np.square(x @ (w - left).T).sum(0) for left in without]
+    expected = [errors[0].sum(), errors[1][[0, 2]].sum(), 0.0]
+    found = WideSums.of(w, x, columns, rows).costs([4, 9, 5])
+    np.testing.assert_allclose(found * np.square(x @ w.T).sum(), expected)
+
+
+def test_a_wide_layer_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(damage, "MOST_INPUTS", 10)
+    head = HEAD.replace("%b1 = 00000004 : f32[4]", "%b1 = [1.0,2.0,-1000.0,4.0] : f32[4]")
+    inputs = {"x": np.random.default_rng(0).standard_normal((50, 2, 4, 4)).astype(np.float32)}
+    options = "prune-channels{layer=conv1,sparsity=0.25,by=hessian}"
+    after = run_passes(parse(head + GRAPHS["both"] + "\n}"), options, Context(inputs))
+    assert numbers(after.nodes[0], 2).tolist() == [1.0, 2.0, 4.0]
 
 
 # the pass

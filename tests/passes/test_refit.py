@@ -24,6 +24,7 @@ from bitwright.ir.parse import parse
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.models.datasets import load as load_data
 from bitwright.passes import STRUCTURE, Context, Reference, run_passes
+from bitwright.passes.moments import fitted
 
 Matrix = NDArray[np.float64]
 MODELS = Path(str(bitwright.models.__file__)).parent
@@ -124,14 +125,14 @@ def kept_rows(whole: Graph, small: Graph, name: str) -> list[int]:
     ],
 )
 def test_every_layer_is_a_least_squares_fit(pipeline: str) -> None:
-    whole, small, fitted, context = pruned(pipeline)
+    whole, small, after, context = pruned(pipeline)
     sums = evaluate(whole, samples(), list(LAYERS))
-    reads = evaluate(fitted, samples(), list(LAYERS.values()))
+    reads = evaluate(after, samples(), list(LAYERS.values()))
     assert context.reference is not None
     assert sum(v.tensor.size for v in small.weights if v.tensor) < sum(v.tensor.size for v in whole.weights if v.tensor)
     for name, read in LAYERS.items():
         before = next(node for node in small.nodes if node.name == name)
-        node = next(node for node in fitted.nodes if node.name == name)
+        node = next(node for node in after.nodes if node.name == name)
         target = flat_sums(sums[name])[:, kept_rows(whole, small, name)]
         groups = rows_by_hand(node, reads[read])
         weights = numbers(before, 1).reshape(len(groups), target.shape[1] // len(groups), -1)
@@ -144,10 +145,18 @@ def test_every_layer_is_a_least_squares_fit(pipeline: str) -> None:
         np.testing.assert_allclose(numbers(node, 2), np.concatenate([b for _, b in fits]), rtol=1e-3, atol=1e-4)
 
 
+def test_more_inputs_than_samples() -> None:
+    random = np.random.default_rng(0)
+    w, x, target = random.standard_normal((3, 40)), random.standard_normal((25, 40)), random.standard_normal((25, 3))
+    here, wanted = x - x.mean(0), target - target.mean(0)
+    expected, _ = least_squares(w, here, wanted)
+    np.testing.assert_allclose(fitted(w, here, wanted - here @ w.T, RIDGE), expected, atol=1e-9)
+
+
 def test_biases_alone_keep_the_mean_of_every_sum() -> None:
-    whole, small, fitted, _ = pruned("prune-channels{sparsity=0.5,by=random}", "biases")
-    assert to_bytes(small) == to_bytes(fitted)
-    ours, theirs = evaluate(fitted, samples(), list(LAYERS)), evaluate(whole, samples(), list(LAYERS))
+    whole, small, after, _ = pruned("prune-channels{sparsity=0.5,by=random}", "biases")
+    assert to_bytes(small) == to_bytes(after)
+    ours, theirs = evaluate(after, samples(), list(LAYERS)), evaluate(whole, samples(), list(LAYERS))
     worse = evaluate(small, samples(), list(LAYERS))
     for name in LAYERS:
         rows = kept_rows(whole, small, name)
@@ -169,8 +178,8 @@ def test_a_network_that_another_pass_changed() -> None:
         if node.op in ("conv2d", "dense"):
             w = numbers(node, 1)
             edit.set_tensor(node.operand(1), Tensor(np.where(np.abs(w) > 0.1, w, 0).astype(np.float32)))
-    fitted = run_passes(small, "refit", Context(samples(), reference=Reference(whole)))
-    (a, b, c) = (evaluate(graph, samples(200, 1))["fc"] for graph in (whole, small, fitted))
+    after = run_passes(small, "refit", Context(samples(), reference=Reference(whole)))
+    (a, b, c) = (evaluate(graph, samples(200, 1))["fc"] for graph in (whole, small, after))
     assert np.square(c - a).mean() < 0.5 * np.square(b - a).mean()
 
 

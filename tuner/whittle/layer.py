@@ -7,11 +7,7 @@ out (the bias makes up for them), H = sum x' x'^T, and
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
-A layer of more inputs than samples has an H of low rank. There W' comes from the samples, with X' their rows,
-
-    W' = W + W (X - X')^T (X' X'^T + r I)^-1 X'
-
-and the rounding takes the H of the float inputs, which is made once.
+In a layer of more inputs than samples, H is of low rank: the rounding takes that of the float inputs, made once.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.passes.moments import Matrix, gram, refitted, refitted_to
+from bitwright.passes.moments import Matrix, fitted, gram, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
@@ -81,12 +77,12 @@ class Statistics:
         assert curvature is not None
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
-        lost = exact - exact_mean - here
+        missing = ((exact - exact_mean - here) @ w.astype(np.float32).T).astype(np.float64)
         if h is None:
-            fitted = refitted_to(w, here, lost @ w.astype(np.float32).T)
+            better = fitted(w, here.astype(np.float64), missing)
         else:
-            fitted = refitted(w, h, w @ ((lost.T @ here).astype(np.float64) / len(x)))
-        return _Group(fitted, curvature, power, w @ exact_mean - fitted @ mean, mean.astype(np.float64))
+            better = refitted(w, h, missing.T @ here / len(x))
+        return _Group(better, curvature, power, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property
     def curvatures(self) -> list[Curvature]:

@@ -29,7 +29,7 @@ def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matr
     return np.asarray(w + np.linalg.solve(h + r, change.T).T)
 
 
-def fitted(w: Matrix, x: Matrix, missing: Matrix, ridge: float = RIDGE) -> Matrix:
+def fitted(w: Matrix, x: Matrix | NDArray[np.float32], missing: Matrix, ridge: float = RIDGE) -> Matrix:
     """W' from centred inputs x [rows, inputs] and t - W x [rows, outputs].
 
     With more inputs than rows, from the Gram matrix of the rows: (x^T x / n + r I)^-1 x^T = x^T (x x^T / n + r I)^-1.
@@ -38,4 +38,5 @@ def fitted(w: Matrix, x: Matrix, missing: Matrix, ridge: float = RIDGE) -> Matri
     if inputs <= count:
         return refitted(w, gram(x.astype(np.float32)), missing.T @ x / count, ridge)
     r = max(ridge * float(np.square(x).mean()), LEAST_RIDGE)
-    return np.asarray(w + np.linalg.solve(x @ x.T / count + r * np.eye(count), missing).T @ x / count)
+    rows = (x @ x.T).astype(np.float64) / count + r * np.eye(count)
+    return np.asarray(w + np.linalg.solve(rows, missing).T @ x / count)

@@ -78,10 +78,7 @@ class Statistics:
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         missing = ((exact - exact_mean - here) @ w.astype(np.float32).T).astype(np.float64)
-        if h is None:
-            better = fitted(w, here.astype(np.float64), missing)
-        else:
-            better = refitted(w, h, missing.T @ here / len(x))
+        better = fitted(w, here, missing) if h is None else refitted(w, h, missing.T @ here / len(x))
         return _Group(better, curvature, power, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property

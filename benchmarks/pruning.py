@@ -9,7 +9,7 @@ images. Nothing is chosen by the test images. Seconds are of this process's CPU 
 
 paper    conv5's input channels of LeNet-5, with the filters of conv3 that make them: Tables V and VI of the paper
 all      every layer that can be pruned, at once, each to the same sparsity
-rival    torch-pruning 1.6.1 (pip install torch-pruning==1.6.1) beside ours, every layer to the same ratio: the smallest
+rival    torch-pruning 1.6.1 (extra `benchmark`) beside ours, every layer to the same ratio: the smallest
          network that its ratios give with at least as many multiplications as ours. Its `taylor` and `hessian` take the
          gradients of the loss on the same 1,000 images with their labels
 

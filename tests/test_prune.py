@@ -70,6 +70,12 @@ def test_a_smaller_network_is_written(digits: str, tmp_path: Path, capsys: pytes
     assert accuracy["images"] == 500
 
 
+def test_nothing_goes(digits: str) -> None:
+    found = bitwright.prune(LENET, digits, 0.001)
+    assert (found.size, found.accuracy) == (found.whole, found.float_accuracy)
+    assert "prune-channels{sparsity=0.001,by=hessian}: nothing goes" in found.notes
+
+
 def test_refitting_is_what_keeps_the_accuracy(digits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reached = {}
     for how in ("none", "biases", "weights"):
@@ -115,8 +121,10 @@ def test_sensitivity_of_channels(digits: str) -> None:
     assert {point.accuracy for point in found.points if not point.sparsity} == {found.float_accuracy}
     assert found.images == 100
     assert found.notes == ("the channels of fc7 cannot go: they reach the output logits",)
-    fitted = bitwright.sensitivity(LENET, digits, by="last", sparsities=(0.5,), images=100, refit="weights")
-    assert sum(p.accuracy for p in fitted.points) > sum(p.accuracy for p in found.points if p.sparsity)
+    fitted = bitwright.sensitivity(LENET, digits, by="last", sparsities=(0.01, 0.5), images=100, refit="weights")
+    assert sum(p.accuracy for p in fitted.points if p.sparsity == 0.5) > sum(
+        p.accuracy for p in found.points if p.sparsity
+    )
 
 
 @pytest.mark.parametrize(

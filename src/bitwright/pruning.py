@@ -113,7 +113,7 @@ def prune(
     split = _split(graph, data, metric, seed)
     context = context_of(graph, split.search.x, seed)
     one = pruner(sparsity, unit, by, layer, side)
-    small = run_passes(graph, [one] if refit == "none" else [one, Refit(refit)], context)
+    small = _shrunk(graph, one, refit, context)
     if context.reference is None:
         context.notes.append(f"{one}: nothing goes")
     whole, left = (_accuracy(g, split.held_out, metric, graph) for g in (graph, small))
@@ -155,7 +155,7 @@ def sensitivity(
             say(f"{node.name} at {sparsity:g}")
             one = pruner(sparsity, unit, by, node.name, "output")
             context = context_of(graph, split.search.x, seed)
-            small = run_passes(graph, [one] if refit == "none" or not sparsity else [one, Refit(refit)], context)
+            small = _shrunk(graph, one, refit, context)
             tensor = next(n for n in layers(small) if n.name == node.name).operand(1).tensor
             assert tensor is not None
             left = tensor.shape[0] if unit == "channels" else int(np.count_nonzero(tensor.data))
@@ -213,6 +213,14 @@ def simulated(graph: Graph, inputs: Mapping[str, Array], watch: Collection[str])
     simulation = Simulation(graph)
     found = simulation.run(inputs)
     return {**found, **simulation.run(inputs, wanted=watch)} if watch else found
+
+
+def _shrunk(graph: Graph, one: Pass, refit: What | Literal["none"], context: Context) -> Graph:
+    """The network after a pass that prunes, refitted if anything went and that is wanted."""
+    small = run_passes(graph, [one], context)
+    if refit == "none" or context.reference is None:
+        return small
+    return run_passes(small, [Refit(refit)], context)
 
 
 def _split(graph: Graph, data: str, metric: str, seed: int) -> Split:

@@ -2,6 +2,8 @@
 
     python -m bitwright.models.train lenet5 --data mnist.npz -o models/lenet5.onnx
 
+`--start` goes on from a network that was trained before, with a new cycle of the learning rate.
+
 Needs the extra `[train]` (torch). One thread and fixed seeds: the same torch build on the same kind of processor
 gives the same bytes. The test images are looked at once, at the end; `--holdout` is there to compare settings.
 """
@@ -14,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +35,15 @@ GROUP = 1000
 """Pictures that are scored together."""
 
 
-def train(recipe: Recipe, pictures: Pictures, epochs: int) -> nn.Sequential:
-    """The network of the recipe, trained with the generator of torch as it stands, ready to be scored."""
+def train(recipe: Recipe, pictures: Pictures, epochs: int, start: Path | None = None) -> nn.Sequential:
+    """The network of the recipe, trained with the generator of torch as it stands, ready to be scored.
+
+    start: an .onnx of the same network, which goes on from its numbers. Raises CompileError if it is of another.
+    """
     network = recipe.network()
+    if start is not None:
+        _plain(network)
+        _take(network, onnx.load(start), start)
     layout = torch.channels_last if recipe.bfloat16 else torch.contiguous_format
     network.to(memory_format=layout)
     optimiser = torch.optim.SGD(
@@ -60,10 +69,27 @@ def train(recipe: Recipe, pictures: Pictures, epochs: int) -> nn.Sequential:
             total += loss.item() * len(batch)
         took = time.monotonic() - began
         print(f"epoch {epoch + 1:3d} of {epochs}  loss {total / count:.4f}  {took:.1f} s", flush=True)
+    _plain(network)
+    return network.eval().to(memory_format=torch.contiguous_format)
+
+
+def _plain(network: nn.Sequential) -> None:
+    """Put ordinary layers in the place of centred ones."""
     for name, layer in network.named_children():
         if isinstance(layer, Centred):
             setattr(network, name, layer.plain())
-    return network.eval().to(memory_format=torch.contiguous_format)
+
+
+def _take(network: nn.Sequential, model: onnx.ModelProto, path: Path) -> None:
+    """Give a network the numbers of its .onnx, in which a weight has the name of its layer."""
+    given = {weight.name: onnx.numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    for place, tensor in network.state_dict().items():
+        layer, role = place.split(".")[-2:]
+        if tensor.ndim:  # all but the number of batches that a batch normalisation has seen
+            found = given.get(f"{layer}.{role}")
+            if found is None or found.shape != tuple(tensor.shape):
+                raise CompileError(f"{path}: no {layer}.{role} of shape {list(tensor.shape)}, so it is another network")
+            tensor.copy_(torch.from_numpy(found.copy()))
 
 
 def score(network: nn.Sequential, pictures: Pictures) -> float:
@@ -111,6 +137,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="npz with x_train, y_train, x_test, y_test, pixels 0..255")
     parser.add_argument("--test", help="the test images, if --data does not hold them")
     parser.add_argument("--epochs", type=int, help="as the recipe says by default")
+    parser.add_argument("--rate", type=float, help="the highest learning rate, as the recipe says by default")
+    parser.add_argument("--start", type=Path, metavar="ONNX", help="a trained file of the same network to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--holdout",
@@ -133,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(given.seed)
     recipe = RECIPES[given.name]
+    if given.rate is not None:
+        recipe = replace(recipe, peak_rate=given.rate)
     try:
         pictures = read(given.data, "train", recipe.kind)
         test = read(given.test or given.data, "test", recipe.kind)
@@ -142,7 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given.holdout and torch.equal(pictures.x, test.x):
         raise SystemExit(f"error: {given.data} holds no test images: give --test or --holdout")
     judge = Pictures(pictures.x[kept:], pictures.y[kept:]) if given.holdout else test
-    network = train(recipe, Pictures(pictures.x[:kept], pictures.y[:kept]), given.epochs or recipe.epochs)
+    learned = Pictures(pictures.x[:kept], pictures.y[:kept])
+    try:
+        network = train(recipe, learned, given.epochs or recipe.epochs, given.start)
+    except CompileError as error:
+        raise SystemExit(f"error: {error}") from error
     model = to_onnx(network, given.name, recipe.kind)
 
     accuracy, again = score(network, judge), score_onnx(model, judge)

@@ -6,7 +6,8 @@ For each network and tolerance: bits of the default objective over all layers, a
 measurements, cost in full-set equivalents (images x share of the network that was run / images of the search), wall
 time. Searched on the first training images (10,000 of MNIST; 5,000 of CIFAR-10), measured on all 10,000 test images.
 `paper` is libnumber's own space (42 formats a tensor, weights layer by layer, one format for all inputs), `full` what
-bitwright's hardware takes, layer by layer. whittle runs in one process, the others measure candidates in two.
+bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`). whittle runs
+in one process, the others measure candidates in two.
 
 CIFAR-10 is an .npz of x_train, y_train, x_test, y_test (uint8 pixels, N,3,32,32); without it only the MNIST networks
 run. Results are written after each case, and a case whose result is there is not run again; `--show` only prints the
@@ -26,10 +27,12 @@ from typing import Any
 
 import numpy as np
 
+from bitwright.ir.graph import Graph
 from bitwright.models.datasets import load as load_data
+from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.problem import Constraint
-from bitwright.tuner.tune import Options, Samples, tune_network
+from bitwright.tuner.tune import Options, Samples, Tuned, tune_network
 from bitwright.tuning import prepared
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -44,6 +47,7 @@ TOLERANCES = (0.07, 0.01)
 JOBS = 2
 SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
 CASES = (
+    ("whittle", "channels", "both"),
     ("whittle", "full", "both"),
     ("whittle", "paper", "weights"),
     ("libnumber", "paper", "weights"),
@@ -99,7 +103,13 @@ def run(
     jobs = 1 if algorithm == "whittle" else JOBS
     options = Options(algorithm=algorithm, constraint=Constraint(tolerance), jobs=jobs)
     graph = prepared(MODELS / f"{network}.onnx")
-    found = tune_network(graph, *parts, load_platform(space), options, layerwise=layerwise)
+    described = load_platform("full" if space == "channels" else space)
+
+    def search(network: Graph, samples: Samples, options: Options) -> Tuned:
+        return tune_network(network, samples, parts[1], described, options, layerwise=layerwise)
+
+    pruned = space == "channels"
+    found = tune_channels(graph, parts[0], options, search) if pruned else search(graph, parts[0], options)
     held = found.held_out
     assert held is not None
     return Row(
@@ -138,7 +148,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 def comparisons(rows: list[dict[str, Any]]) -> Iterator[str]:
     """whittle against each rival, case by case, and in geometric mean."""
     found = {(r["network"], r["tolerance"], r["algorithm"], r["space"]): r for r in rows}
-    for space in ("paper", "full"):
+    for space in ("paper", "full", "channels"):
         for rival in ("libnumber", "ristretto", "stripes", "random"):
             for tolerance in TOLERANCES:
                 pairs = [
@@ -147,7 +157,7 @@ def comparisons(rows: list[dict[str, Any]]) -> Iterator[str]:
                     if (name, tolerance, "whittle", space) in found and (name, tolerance, rival, "paper") in found
                 ]
                 if pairs:
-                    yield f"whittle in the {space} space against {rival} at {tolerance:.0%}: " + "; ".join(
+                    yield f"whittle, {space}, against {rival} at {tolerance:.0%}: " + "; ".join(
                         f"{what} {_mean(pairs, key):.3f} ({', '.join(f'{a[key] / b[key]:.3f}' for a, b in pairs)})"
                         for what, key in (("bits", "bits"), ("full sets", "full_sets"), ("time", "seconds"))
                     )

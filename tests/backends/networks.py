@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,10 @@ import numpy as np
 from bitwright.backends.hls.board import Board, load_board
 from bitwright.backends.hls.csim import Accelerator, Port, read_network
 from bitwright.backends.hls.estimate import estimate
+from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
-from bitwright.backends.hls.stages import PoolStage, Stage, SumStage, stages_of
+from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, Stage, SumStage, stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import activation_values, spread, weight_values
 from bitwright.ir.errors import CompileError
@@ -173,29 +175,47 @@ def give_formats(graph: Graph, frames: Array, rng: Rng, wide: bool = False) -> N
 # ---- foldings and folders ----------------------------------------------------------------------------------------
 
 
-def folded(stages: Sequence[Stage], choose: Callable[[SumStage], tuple[int, int]]) -> list[Stage]:
-    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes that follow."""
+def folded(
+    stages: Sequence[Stage],
+    choose: Callable[[SumStage], tuple[int, int]],
+    join: Callable[[JoinStage], int] = lambda stage: 1,
+) -> list[Stage]:
+    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes and depths that follow.
+
+    join: the lanes of an add, mul or concat.
+    """
     made: list[Stage] = []
-    lanes = 1
+    widths: dict[str, int] = {}
     for stage in stages:
-        stage = replace(stage, lanes=lanes)
+        stage = stage.entered_by([widths[stream] for stream in stage.reads])
         if isinstance(stage, SumStage):
             pe, simd = choose(stage)
             stage = replace(stage, pe=pe, simd=simd)
+        elif isinstance(stage, JoinStage):
+            stage = replace(stage, lanes=join(stage))
         made.append(stage)
-        lanes = stage.out_lanes
-    return made
+        widths |= dict.fromkeys(stage.writes, stage.out_lanes)
+    return sized(made, estimate(made, BOARD).interval)
+
+
+def joint_widths(stage: JoinStage) -> tuple[int, ...]:
+    """The lanes that an add, mul or concat may have."""
+    return divisors(math.gcd(*stage.channels))
 
 
 def rows_are_long(stages: Sequence[Stage]) -> bool:
     """Whether every line buffer has words enough in a row."""
-    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage)]
+    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage | MeanStage)]
     return all(scan is None or scan.takes(lanes) for scan, lanes in scans)
 
 
 def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
     while True:
-        made = folded(stages, lambda s: (pick(rng, *divisors(s.outputs)), pick(rng, *divisors(s.inputs))))
+        made = folded(
+            stages,
+            lambda s: (pick(rng, *divisors(s.parallel_rows)), pick(rng, *divisors(s.inputs))),
+            lambda s: pick(rng, *joint_widths(s)),
+        )
         if rows_are_long(made):
             return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -230,7 +231,7 @@ def printed(
             names.of(stage.name)
         for stage in stages:
             struct = f"{networks.top(folder)}_net::{names.struct(stage.name)}"
-            asked = ", ".join(item.replace("L", struct) for item in _asked(stage))
+            asked = ", ".join(re.sub(r"\bL\b", struct, item) for item in _asked(stage))
             lines.append(f'std::printf("{"%d " * len(_asked(stage))}\\n", {asked});')
     lines.append("}")
     program = root / "trips"
@@ -245,7 +246,11 @@ def _asked(stage: Stage) -> list[str]:
     if isinstance(stage, PoolStage):
         return ["Pool<L>::trips"]
     assert isinstance(stage, SumStage)
-    first = "Window<L>::trips" if stage.scan else "Regroup<L::lanes, L::simd, L::positions * L::inputs>::trips"
+    first = (
+        "Window<L>::trips"
+        if stage.scan
+        else "Regroup<L::In, L::lanes, Fold<L>::width, L::positions * L::conv_groups * L::inputs>::trips"
+    )
     return [first, "Fold<L>::trips", "Fold<L>::folds", "L::pe * L::simd * L::Weight::bits"]
 
 

@@ -23,9 +23,9 @@ _KEYWORDS = """
     uid uint16 uint32 uint64 uint8 wchar
 """
 _LIBRARY = """
-    Activation AdderTree Axis Beat Bin Concat Const Counter Exp Fixed Fold Format In Inputs Int Join Left LeftOf Mean
-    MeanPool Out Outputs Plus Pool Port Regroup Right RightOf Rounding Scan Times Tokens UConst UFixed UInt Vec Weight
-    Window
+    Activation AdderTree Axis Beat Bin ConcatOf Const Counter Exp Fixed Fold Format In Inputs Int JoinOf Left LeftOf
+    MeanOf MeanPool Out Outputs PlusOf Pool Port Regroup Right RightOf Rounding Scan TimesOf TokensOf UConst UFixed UInt
+    Vec Weight Window
 """
 KEYWORDS = frozenset(_KEYWORDS.split())  # of the language, of names that generated code uses, of C's types without _t
 LIBRARY = frozenset(_LIBRARY.split())  # types that generated code sees beside its own

@@ -135,8 +135,8 @@ class _Emitter:
         head = [f"{self.origin}: the reciprocals of the numbers of pixels in a window of %{stage.name}"]
         printer = header(head, self.guard(f"weights_{name}"), ["shapes.hpp"])
         with printer.namespace(self.space):
-            declaration = f"UConst<Mean<{struct}>::places + 1> {name}_reciprocals[Mean<{struct}>::counts]"
-            printer.block(f"static const {declaration} = {table(reciprocals(stage))};")
+            declaration = f"UConst<MeanOf<{struct}>::places + 1> {name}_reciprocals[MeanOf<{struct}>::counts]"
+            printer.block(f"static const {declaration} =\n    {table(reciprocals(stage))};")
         return end_header(printer)
 
     def signature(self, space: str, library: str) -> str:
@@ -187,10 +187,9 @@ class _Emitter:
             for stream, variable, _ in self.regrouped(stage) if isinstance(stage, JoinStage) else ():
                 self.declare(printer, variable, self.types.of(stream), stage.lanes, variable)
         for stage in self.plan.stages:
-            if isinstance(stage, JoinStage):
-                for stream, depth in zip(stage.reads, stage.depths, strict=True):
-                    if depth != DEFAULT_DEPTH:
-                        printer.line(f"BITWRIGHT_STREAM({self.variables[stream]}, {depth});")
+            for side, stream in enumerate(stage.reads):
+                if stage.depth(side) != DEFAULT_DEPTH:
+                    printer.line(f"BITWRIGHT_STREAM({self.variables[stream]}, {stage.depth(side)});")
         printer.line()
         for stage in self.plan.stages:
             self.call(printer, stage)

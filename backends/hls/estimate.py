@@ -192,7 +192,7 @@ def entry_cost(stage: Stage) -> Cost:
     if isinstance(stage, JoinStage):
         return side_cost(stage, 0) + side_cost(stage, 1)
     given = stage.in_format if isinstance(stage, SumStage | MeanStage | PointStage) else stage.format
-    found = memory(DEFAULT_DEPTH, stage.lanes * given.width) if stage.reads else Cost()
+    found = memory(stage.depth(0), stage.lanes * given.width) if stage.reads else Cost()
     if isinstance(stage, SumStage | PoolStage | MeanStage) and stage.scan is not None:
         found += _line_buffer(stage.scan, stage.lanes, given.width)
     return found
@@ -201,7 +201,7 @@ def entry_cost(stage: Stage) -> Cost:
 def side_cost(stage: JoinStage, side: int) -> Cost:
     """The FIFO that enters a join on a side, and its regrouping."""
     bits = stage.in_formats[side].width
-    found = memory(stage.depths[side], stage.entering[side] * bits)
+    found = memory(stage.depth(side), stage.entering[side] * bits)
     if stage.entering[side] != stage.lanes:
         moved = 1.0 * (stage.entering[side] + stage.lanes) * bits
         found += Cost((0.5 * moved + 10, 2.0 * moved + 40), (moved, moved + 30)) + memory(2, stage.lanes * bits)

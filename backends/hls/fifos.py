@@ -11,11 +11,13 @@ side, the other must hold what the fork gives it meanwhile, or nothing moves any
 One word less and the join waits for token q for ever: the processes are deterministic and wait for one stream at a
 time, so time plays no part in it. `bitwright csim --bounded` proves both.
 
-So that nothing waits at the design's interval either, a FIFO holds the most that is in it when two frames enter at that
-pace and no FIFO is ever full, and behind a pipeline that stands still while its input is empty, as the tools build
-them, DEPTH tokens more for each loop on the slow side:
+So that nothing waits at the design's interval either, every FIFO holds the most that is in it when two frames enter at
+that pace and no FIFO is ever full: a layer with a stride gives its rows in bursts, a slower one behind it takes them as
+they come. The tools' pipelines stand still while an input is empty, with tokens inside, so there is room for DEPTH
+tokens more, and where streams meet for DEPTH more for each loop on the slow side:
 
-    depth       max(least, most held) + DEPTH x loops of the slow side
+    depth       2 where no more than 2 are held, else most held + DEPTH + 1
+                at a join no less than max(least, most held) + DEPTH x loops of the slow side
 """
 
 from __future__ import annotations
@@ -36,22 +38,19 @@ FRAMES = 2  # that follow each other, for the most that a FIFO holds
 
 
 def sized(stages: Sequence[Stage], interval: int) -> list[Stage]:
-    """The stages with the depths of the FIFOs that enter each join, for a frame every `interval` cycles."""
-    if not any(isinstance(stage, JoinStage) for stage in stages):
-        return list(stages)
+    """The stages with the depths of the FIFOs that enter each, for a frame every `interval` cycles."""
     net = _Net(stages)
     held = net.held(interval)
     found: list[Stage] = []
     for stage in stages:
+        depths = [DEFAULT_DEPTH if held[s] <= DEFAULT_DEPTH else held[s] + DEPTH + 1 for s in stage.reads]
         if isinstance(stage, JoinStage):
             sides = [net.side(stage, side) for side in (0, 1)]
-            depths = [
-                max(DEFAULT_DEPTH, least, held[stream]) + margin
-                for stream, (least, margin) in zip(stage.reads, sides, strict=True)
-            ]
-            net.depths |= dict(zip(stage.reads, depths, strict=True))
-            stage = replace(stage, depths=(depths[0], depths[1]), least=(sides[0][0], sides[1][0]))
-        found.append(stage)
+            stage = replace(stage, least=(sides[0][0], sides[1][0]))
+            for side, (least, margin) in enumerate(sides):
+                depths[side] = max(depths[side], max(least, held[stage.reads[side]]) + margin)
+        net.depths |= dict(zip(stage.reads, depths, strict=True))
+        found.append(replace(stage, depths=tuple(depths)))
     return found
 
 
@@ -82,6 +81,7 @@ class _Net:
         self.forks = [self.last[stage.name] for stage in stages if isinstance(stage, ForkStage)]
         self.joins = {id(self.last[stage.name]) for stage in stages if isinstance(stage, JoinStage)}
         self.depths: dict[str, int] = {}
+        self.outer = {stream for stage in stages for stream in stage.reads}
         self.graph = nx.DiGraph()  # of streams
         self.graph.add_nodes_from(stream for loop in self.loops for stream in loop.writes)
         for loop in self.loops:
@@ -188,16 +188,20 @@ class _Net:
     # ---- what is held at the interval -----------------------------------------------------------------------------
 
     def held(self, interval: int) -> dict[str, int]:
-        """The most that is ever in each FIFO that enters a join, where no FIFO is ever full."""
+        """The most that is ever in each FIFO between stages, where no FIFO is ever full."""
         written: dict[str, Ints] = {}  # when each token is there
         found: dict[str, int] = {}
         for loop in self.loops:
             late = [_late(loop, side, written[stream]) for side, stream in enumerate(loop.reads)]
             for side, stream in enumerate(loop.reads):
-                if stream in self.before:
+                if stream in self.outer:
                     found[stream] = _most_held(written[stream], _read_times(loop, side, late))
                 del written[stream]
             if not loop.writes:
+                continue
+            if type(loop) is Loop and len(late) == 1:  # a token in, a token out, in the same trip
+                times = _read_times(loop, 0, late) + DEPTH
+                written |= dict.fromkeys(loop.writes, times)
                 continue
             reader, _ = self.reader[loop.writes[0]]
             trips = _framed(loop.write_trip(_last_of_vectors(loop.tokens_out, reader)), loop.trips)
@@ -228,20 +232,24 @@ def _late(loop: Loop, side: int, there: Ints) -> Ints:
 
 
 def _behind(loop: Loop, late: Sequence[Ints], trips: Ints) -> Ints:
-    """How far behind the loop runs in each of these trips."""
-    frame, trip = np.divmod(trips, loop.trips)
+    """How far behind the loop runs in each of these trips, those of one frame after another."""
+    of_frame = len(trips) // FRAMES
     behind = np.zeros_like(trips)
     for side, of_side in enumerate(late):
-        read = (frame * loop.tokens_in[side] + loop.reads_until(side, trip)) // _vector(loop)
-        behind = np.maximum(behind, np.where(read > 0, of_side[np.maximum(read - 1, 0)], 0))
+        read = loop.reads_until(side, trips[:of_frame])
+        read = np.concatenate([read + frame * loop.tokens_in[side] for frame in range(FRAMES)]) // _vector(loop)
+        behind = np.maximum(behind, np.where(read > 0, of_side[read - 1], 0))
     return behind
 
 
 def _read_times(loop: Loop, side: int, late: Sequence[Ints]) -> Ints:
+    """When each token of a side is read; where it is the only one, late says it already."""
     trips = _framed(loop.read_trip(side, np.arange(loop.tokens_in[side], dtype=np.int64)), loop.trips)
-    return trips + _behind(loop, late, trips)
+    return trips + (late[0] if len(late) == 1 else _behind(loop, late, trips))
 
 
 def _most_held(written: Ints, read: Ints) -> int:
-    """The most tokens in a FIFO, at the times when one is written."""
+    """The most tokens in a FIFO, at the times when one is written; no less than what every FIFO holds anyway."""
+    if np.all(read[:-DEFAULT_DEPTH] < written[DEFAULT_DEPTH:]):
+        return DEFAULT_DEPTH
     return int((np.arange(1, len(written) + 1) - np.searchsorted(read, written, "left")).max())

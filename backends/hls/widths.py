@@ -28,7 +28,6 @@ from bitwright.backends.hls.estimate import (
     sum_cycles,
 )
 from bitwright.backends.hls.stages import (
-    DEFAULT_DEPTH,
     JoinStage,
     MeanStage,
     PoolStage,
@@ -200,11 +199,10 @@ class Choices:
 def plain(stage: Stage) -> Stage:
     """A stage without the folding and the depths of an earlier plan."""
     if isinstance(stage, SumStage):
-        return replace(stage, lanes=1, pe=1, simd=1)
+        return replace(stage, lanes=1, depths=(), pe=1, simd=1)
     if isinstance(stage, JoinStage):
-        shallow = (DEFAULT_DEPTH, DEFAULT_DEPTH)
-        return replace(stage, lanes=1, entering=(1, 1), depths=shallow, least=(1, 1))
-    return replace(stage, lanes=1)
+        return replace(stage, lanes=1, depths=(), entering=(1, 1), least=(1, 1))
+    return replace(stage, lanes=1, depths=())
 
 
 def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:

@@ -44,7 +44,8 @@ class Scan:
 class Stage:
     """One layer: what it is called, its line of the graph, the format and number of elements of its result.
 
-    reads: the streams that enter, by name; lanes: elements of the token that enters, filled in by the plan.
+    reads: the streams that enter, by name; lanes: elements of the token that enters; depths: words of the FIFOs that
+    enter, in the order of `reads`; the plan fills in both.
     """
 
     name: str
@@ -53,6 +54,11 @@ class Stage:
     elements: int
     reads: tuple[str, ...] = ()
     lanes: int = 1
+    depths: tuple[int, ...] = ()
+
+    def depth(self, side: int) -> int:
+        """Words of a FIFO that enters."""
+        return self.depths[side] if self.depths else DEFAULT_DEPTH
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -192,7 +198,7 @@ class JoinStage(Stage):
     op: "add", "mul" or "concat"; channels: of the two sides; broadcast: the right side has one pixel, which meets every
     pixel of the left; ups: places to the left that bring both sides of an add to one step; shifts: places to the right
     (one, or one a side for concat). entering: widths of the two sides' tokens, which are regrouped to `lanes`.
-    depths: of the two FIFOs that enter; least: the depths below which the design stops for ever.
+    least: the depths of the two FIFOs below which the design stops for ever.
     """
 
     op: str
@@ -204,7 +210,6 @@ class JoinStage(Stage):
     ups: tuple[int, int] = (0, 0)
     broadcast: bool = False
     entering: tuple[int, int] = (1, 1)
-    depths: tuple[int, int] = (DEFAULT_DEPTH, DEFAULT_DEPTH)
     least: tuple[int, int] = (1, 1)
 
     def entered_by(self, widths: Sequence[int]) -> Stage:

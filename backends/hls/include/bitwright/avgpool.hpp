@@ -11,7 +11,7 @@
 //     avgpool2d       what scan.hpp asks for, and first_row, first_col, end_row, end_col: the part of the padded
 //                     image that counts
 //     globalavgpool   positions
-// Table    reciprocals[Mean<L>::counts]: of every count, or of `most` alone.
+// Table    reciprocals[MeanOf<L>::counts]: of every count, or of `most` alone.
 // Cycles: avgpool2d one for every group of channels of the padded image, globalavgpool one of the image.
 // Memory: avgpool2d as max pooling; globalavgpool a shift register of `channels` sums.
 #ifndef BITWRIGHT_AVGPOOL_HPP
@@ -24,7 +24,7 @@
 namespace bitwright {
 
 template <class L>
-struct Mean {
+struct MeanOf {
     static constexpr int up = larger(0, -L::shift), down = larger(0, L::shift);
     static constexpr int size_bits = L::sum_bits - 1 + up;               // of |sum| * 2^up
     static constexpr int whole_bits = larger(1, size_bits - down);       // N
@@ -43,9 +43,9 @@ namespace process {
 
 template <class L>
 typename L::Out::Type mean(Int<L::sum_bits> sum, int count,
-                           const UConst<Mean<L>::places + 1> reciprocals[Mean<L>::counts]) {
+                           const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
 #pragma HLS INLINE
-    using M = Mean<L>;
+    using M = MeanOf<L>;
     using Wide = Int<M::bits>;
     using Product = UInt<M::whole_bits + M::places + 1>;
     const bool negative = sum < 0;
@@ -75,7 +75,7 @@ int counted(int last) {
 
 template <class L>
 void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
-               const UConst<Mean<L>::places + 1> reciprocals[Mean<L>::counts]) {
+               const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
     using Sum = Int<L::sum_bits>;
     constexpr int held = Scan<L>::held, taps = MeanPool<L>::taps;
     BITWRIGHT_TRACE_LAYER(L, out);
@@ -138,7 +138,7 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
 
 template <class L>
 void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
-                   const UConst<Mean<L>::places + 1> reciprocals[Mean<L>::counts]) {
+                   const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
     using Sum = Int<L::sum_bits>;
     constexpr int groups = L::channels / L::lanes;
     static_assert(L::channels % L::lanes == 0, "lanes divide the channels");

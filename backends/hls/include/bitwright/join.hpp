@@ -7,7 +7,7 @@
 //     add, mul        channels, broadcast, left_up, right_up (places to the left, to one step; 0 for mul), min_shift,
 //                     max_shift (the same one)
 //     concat          left_channels, right_channels, left_shift, right_shift
-// Cycles: positions * channels / lanes, Join<L>::trips or Concat<L>::trips.
+// Cycles: positions * channels / lanes, JoinOf<L>::trips or ConcatOf<L>::trips.
 // Memory: with broadcast, `groups` words of lanes * Right::bits bits.
 #ifndef BITWRIGHT_JOIN_HPP
 #define BITWRIGHT_JOIN_HPP
@@ -18,7 +18,7 @@
 namespace bitwright {
 
 template <class L>
-struct Join {
+struct JoinOf {
     static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
     static constexpr int groups = L::channels / L::lanes;
     static constexpr int trips = L::positions * groups;
@@ -26,7 +26,7 @@ struct Join {
 };
 
 template <class L>
-struct Concat {
+struct ConcatOf {
     static_assert(L::left_channels % L::lanes == 0 && L::right_channels % L::lanes == 0, "lanes divide the channels");
     static constexpr int left_groups = L::left_channels / L::lanes;
     static constexpr int groups = left_groups + L::right_channels / L::lanes;
@@ -34,7 +34,7 @@ struct Concat {
 };
 
 template <class L>
-struct Plus {
+struct PlusOf {
     using Acc = Int<L::acc_bits>;
     static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
 #pragma HLS INLINE
@@ -44,7 +44,7 @@ struct Plus {
 };
 
 template <class L>
-struct Times {
+struct TimesOf {
     using Acc = Int<L::acc_bits>;
     static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
 #pragma HLS INLINE
@@ -74,12 +74,12 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
           hls::stream<Vec<typename L::Out, L::lanes>>& out) {
 #pragma HLS INLINE
     BITWRIGHT_TRACE_LAYER(L, out);
-    Vec<typename L::Right, L::lanes> kept[Join<L>::kept];
+    Vec<typename L::Right, L::lanes> kept[JoinOf<L>::kept];
     BITWRIGHT_TOKENS(kept);
-    Counter<Join<L>::groups> group = 0;
+    Counter<JoinOf<L>::groups> group = 0;
     bool first = true;  // on the first pixel
 
-    for (int i = 0; i < Join<L>::trips; ++i) {
+    for (int i = 0; i < JoinOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         const Vec<typename L::Left, L::lanes> a = left.read();
         Vec<typename L::Right, L::lanes> b;
@@ -95,21 +95,21 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
         }
         for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<L>(Op::of(a[n], b[n]), L::min_shift);
         out.write(y);
-        if (group == Join<L>::groups - 1) first = false;
-        group = after(group, Join<L>::groups - 1);
+        if (group == JoinOf<L>::groups - 1) first = false;
+        group = after(group, JoinOf<L>::groups - 1);
     }
 }
 
 template <class L>
 void add(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
          hls::stream<Vec<typename L::Out, L::lanes>>& out) {
-    join<L, Plus<L>>(left, right, out);
+    join<L, PlusOf<L>>(left, right, out);
 }
 
 template <class L>
 void mul(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
          hls::stream<Vec<typename L::Out, L::lanes>>& out) {
-    join<L, Times<L>>(left, right, out);
+    join<L, TimesOf<L>>(left, right, out);
 }
 
 template <class L>
@@ -118,13 +118,13 @@ void concat(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<
     using Acc = Int<L::acc_bits>;
     BITWRIGHT_TRACE_LAYER(LeftOf<L>, out);
     BITWRIGHT_TRACE_LAYER(RightOf<L>, out);
-    Counter<Concat<L>::groups> group = 0;
+    Counter<ConcatOf<L>::groups> group = 0;
 
-    for (int i = 0; i < Concat<L>::trips; ++i) {
+    for (int i = 0; i < ConcatOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);
-        if (group < Concat<L>::left_groups) {
+        if (group < ConcatOf<L>::left_groups) {
             const Vec<typename L::Left, L::lanes> x = left.read();
             for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<LeftOf<L>>(static_cast<Acc>(x[n]), L::left_shift);
         } else {
@@ -134,7 +134,7 @@ void concat(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<
             }
         }
         out.write(y);
-        group = after(group, Concat<L>::groups - 1);
+        group = after(group, ConcatOf<L>::groups - 1);
     }
 }
 

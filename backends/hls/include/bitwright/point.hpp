@@ -3,7 +3,7 @@
 // A layer L defines   elements (of a frame), lanes, and
 //     rescale         In, Out (formats), and what requantize.hpp asks for, with one shift
 //     duplicate       Format
-// Cycles: elements / lanes, Tokens<L>::trips. Memory: none.
+// Cycles: elements / lanes, TokensOf<L>::trips. Memory: none.
 #ifndef BITWRIGHT_POINT_HPP
 #define BITWRIGHT_POINT_HPP
 
@@ -13,7 +13,7 @@
 namespace bitwright {
 
 template <class L>
-struct Tokens {
+struct TokensOf {
     static_assert(L::elements % L::lanes == 0, "lanes divide the elements of a frame");
     static constexpr int trips = L::elements / L::lanes;
 };
@@ -23,7 +23,7 @@ namespace process {
 template <class L>
 void rescale(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out) {
     BITWRIGHT_TRACE_LAYER(L, out);
-    for (int i = 0; i < Tokens<L>::trips; ++i) {
+    for (int i = 0; i < TokensOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         const Vec<typename L::In, L::lanes> x = in.read();
         Vec<typename L::Out, L::lanes> y;
@@ -39,7 +39,7 @@ void rescale(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typ
 template <class L>
 void duplicate(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<Vec<typename L::Format, L::lanes>>& one,
                hls::stream<Vec<typename L::Format, L::lanes>>& other) {
-    for (int i = 0; i < Tokens<L>::trips; ++i) {
+    for (int i = 0; i < TokensOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         const Vec<typename L::Format, L::lanes> x = in.read();
         one.write(x);

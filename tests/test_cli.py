@@ -645,6 +645,7 @@ def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
         "data": "the test split of split",
         "differ": 0,
         "ap_types": False,
+        "bounded": False,
         "layers": [],
     }
 

@@ -18,17 +18,27 @@ _KEYWORDS = """
     mutable namespace new noexcept not nullptr operator or private protected public register return short signed
     sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual
     void volatile wchar_t while xor and_eq char16_t char32_t const_cast dynamic_cast not_eq or_eq reinterpret_cast
-    static_assert static_cast thread_local xor_eq bitwright csim errno formats hls nn run shapes std testbench
+    static_assert static_cast thread_local xor_eq bitwright csim errno formats hls nn process run shapes std testbench
     char16 char32 clock dev div error gid id int16 int32 int64 int8 key locale mode off pid ptrdiff quad size time timer
     uid uint16 uint32 uint64 uint8 wchar
 """
 _LIBRARY = """
-    Activation AdderTree Axis Beat Bin Const Counter Exp Fixed Fold Format In Inputs Int Out Outputs Pool Port Regroup
-    Rounding Scan UConst UFixed UInt Vec Weight Window
+    Activation AdderTree Axis Beat Bin ConcatOf Const Counter Exp Fixed Fold Format In Inputs Int JoinOf Left LeftOf
+    MeanOf MeanPool Out Outputs PlusOf Pool Port Regroup Right RightOf Rounding Scan TimesOf TokensOf UConst UFixed UInt
+    Vec Weight Window
 """
 KEYWORDS = frozenset(_KEYWORDS.split())  # of the language, of names that generated code uses, of C's types without _t
 LIBRARY = frozenset(_LIBRARY.split())  # types that generated code sees beside its own
-DERIVED = ("_t", "_weight_t", "_weights", "_bias", "_shift")  # emit.py names more things after a layer
+DERIVED = (
+    "_t",
+    "_weight_t",
+    "_weights",
+    "_bias",
+    "_shift",
+    "_reciprocals",
+    "_left",
+    "_right",
+)  # emit.py names more things after a layer
 
 
 class Names:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,21 @@ class Port:
 
 
 class Accelerator:
-    """The compiled C++ of an output folder. `trace` also records what every stage gives."""
+    """The compiled C++ of an output folder.
 
-    def __init__(self, folder: Path, ap_types: bool = False, trace: bool = False, flags: Sequence[str] = ()) -> None:
+    `trace` also records what every stage gives; `bounded` holds every stream to its depth, so that a design that stops
+    for ever on the board does so here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ap_types: bool = False,
+        trace: bool = False,
+        flags: Sequence[str] = (),
+        bounded: bool = False,
+    ) -> None:
+        flags = [*flags, "-DBITWRIGHT_BOUNDED"] if bounded else flags
         network = read_network(folder)
         self.name = str(network["name"])
         self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
@@ -100,6 +112,12 @@ class Accelerator:
         if self.binary.bitwright_run(inputs, outputs, ctypes.c_int64(len(frames))):
             raise CompileError(f"C simulation of {self.name}: {self.binary.bitwright_error().decode()}")
         return results
+
+    def bound(self, depths: Mapping[str, int]) -> None:
+        """Other depths than the design's for some streams, by name; needs `bounded`."""
+        self.binary.bitwright_clear_depths()
+        for stream, words in depths.items():
+            self.binary.bitwright_set_depth(stream.encode(), ctypes.c_int64(words))
 
     def layers(self, frames: Ints) -> list[Layer]:
         """What every stage gives for these frames; needs `trace`."""

@@ -16,9 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.cpp import Names, Printer, end_header, header, table
-from bitwright.backends.hls.estimate import rom_in_bram, stage_cycles
+from bitwright.backends.hls.estimate import rom_in_bram
 from bitwright.backends.hls.plan import Plan
-from bitwright.backends.hls.stages import PoolStage, PortStage, Scan, Stage, SumStage, ports_of
+from bitwright.backends.hls.shapes import Shapes, reciprocals
+from bitwright.backends.hls.stages import (
+    DEFAULT_DEPTH,
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PointStage,
+    PoolStage,
+    PortStage,
+    Stage,
+    SumStage,
+    ports_of,
+)
 from bitwright.ir.formats import Canonical
 
 INPUT_STREAM = "pixels "  # the blank makes it nobody else's name
@@ -40,6 +52,13 @@ class _Emitter:
         for stage in plan.stages:
             self.names.of(stage.name)
         self.ports = (self.names.of(first.name), self.names.of(last.name))
+        for stage in plan.stages:
+            for stream in stage.writes:
+                self.names.of(stream)
+        self.types = Shapes(plan.stages, self.names)
+        # The first stream is no port, and has a name of its own.
+        self.variables = {stream: self.names.of(stream) for stage in plan.stages for stream in stage.writes}
+        self.variables[first.name] = self.names.of(INPUT_STREAM)
 
     def files(self) -> dict[str, str]:
         files = {
@@ -50,22 +69,19 @@ class _Emitter:
             "csim/csim.cpp": self.csim(),
             "tb/testbench.cpp": self.testbench(),
         }
-        for stage in self.sums():
-            files[f"src/weights/{self.names.of(stage.name)}.hpp"] = self.weights(stage)
+        for stage in self.with_tables():
+            text = self.weights(stage) if isinstance(stage, SumStage) else self.divisors(stage)
+            files[f"src/weights/{self.names.of(stage.name)}.hpp"] = text
         return files
 
     def sums(self) -> list[SumStage]:
         return [stage for stage in self.plan.stages if isinstance(stage, SumStage)]
 
+    def with_tables(self) -> list[SumStage | MeanStage]:
+        return [stage for stage in self.plan.stages if isinstance(stage, SumStage | MeanStage)]
+
     def guard(self, file: str) -> str:
         return f"{self.top}_{file}_HPP".upper()
-
-    def format_of(self, index: int) -> str:
-        """The alias of the format in which stage `index` gives its numbers."""
-        stage = self.plan.stages[index]
-        if isinstance(stage, PoolStage) or (isinstance(stage, PortStage) and not stage.is_input):
-            return self.format_of(index - 1)
-        return f"{self.names.of(stage.name)}_t"
 
     def formats(self) -> str:
         printer = header(
@@ -74,9 +90,9 @@ class _Emitter:
         with printer.namespace(self.space):
             printer.line("using namespace bitwright;")
             printer.line()
-            for index, stage in enumerate(self.plan.stages):
-                if isinstance(stage, SumStage) or index == 0:
-                    printer.line(f"using {self.format_of(index)} = {_format(stage.format)};")
+            for stage in self.plan.stages:
+                if self.types.has_format(stage):
+                    printer.line(f"using {self.types.of(stage.name)} = {_format(stage.format)};")
             printer.line()
             for stage in self.sums():
                 printer.line(f"using {self.names.of(stage.name)}_weight_t = {_weight_format(stage)};")
@@ -91,33 +107,8 @@ class _Emitter:
                     printer.line()
                 printer.line(f"// {stage.line}")
                 with printer.braces(f"struct {self.names.struct(stage.name)}", "};"):
-                    self.shape(printer, index, stage)
+                    self.types.shape(printer, stage)
         return end_header(printer)
-
-    def shape(self, printer: Printer, index: int, stage: Stage) -> None:
-        cycles = stage_cycles(stage)
-        if isinstance(stage, PortStage):
-            printer.line(f"using Format = {self.format_of(index)};")
-            printer.line(f"static constexpr int elements = {stage.elements}, lanes = {stage.lanes};")
-        elif isinstance(stage, PoolStage):
-            printer.line(f"using Format = {self.format_of(index)};")
-            _scan(printer, stage.scan)
-            printer.line(f"static constexpr int lanes = {stage.lanes};  // {cycles:,} cycles")
-        elif isinstance(stage, SumStage):
-            printer.line(f"using In = {self.format_of(index - 1)};")
-            printer.line(f"using Out = {self.format_of(index)};")
-            printer.line(f"using Weight = {self.names.of(stage.name)}_weight_t;")
-            printer.line(f"using Activation = {_activation(stage)};")
-            if stage.scan is not None:
-                _scan(printer, stage.scan)
-            sizes = f"positions = {stage.positions}, inputs = {stage.inputs}, outputs = {stage.outputs}"
-            printer.line(f"static constexpr int {sizes};")
-            shifts = f"min_shift = {int(stage.shift.min())}, max_shift = {int(stage.shift.max())}"
-            printer.line(f"static constexpr int acc_bits = {stage.acc_bits}, {shifts};")
-            folding = f"lanes = {stage.lanes}, simd = {stage.simd}, pe = {stage.pe}"
-            count = stage.pe * stage.simd
-            plural = "" if count == 1 else "s"
-            printer.line(f"static constexpr int {folding};  // {count:,} multiplier{plural}, {cycles:,} cycles")
 
     def weights(self, stage: SumStage) -> str:
         name, struct = self.names.of(stage.name), self.names.struct(stage.name)
@@ -139,8 +130,17 @@ class _Emitter:
                 printer.block(f"static const {declaration} = {table(values)};")
         return end_header(printer)
 
+    def divisors(self, stage: MeanStage) -> str:
+        name, struct = self.names.of(stage.name), self.names.struct(stage.name)
+        head = [f"{self.origin}: the reciprocals of the numbers of pixels in a window of %{stage.name}"]
+        printer = header(head, self.guard(f"weights_{name}"), ["shapes.hpp"])
+        with printer.namespace(self.space):
+            declaration = f"UConst<MeanOf<{struct}>::places + 1> {name}_reciprocals[MeanOf<{struct}>::counts]"
+            printer.block(f"static const {declaration} =\n    {table(reciprocals(stage))};")
+        return end_header(printer)
+
     def signature(self, space: str, library: str) -> str:
-        types = (self.format_of(0), self.format_of(len(self.plan.stages) - 1))
+        types = (self.types.of(self.input.name), self.types.of(self.output.reads[0]))
         pairs = zip(types, self.ports, strict=True)
         return f"void {self.top}(" + ", ".join(f"hls::stream<{library}Beat<{space}{t}>>& {p}" for t, p in pairs) + ")"
 
@@ -163,7 +163,7 @@ class _Emitter:
         printer.line(f"// {self.origin}: the accelerator {self.top}")
         printer.line(f'#include "{self.top}.hpp"')
         printer.line()
-        for layer in self.sums():
+        for layer in self.with_tables():
             printer.line(f'#include "weights/{self.names.of(layer.name)}.hpp"')
         printer.line()
         printer.line(f"using namespace {self.space};")
@@ -181,22 +181,57 @@ class _Emitter:
             if rom_in_bram(layer, self.plan.board):
                 printer.line(f"BITWRIGHT_ROM({self.names.of(layer.name)}_weights, BRAM);")
         printer.line()
-        inner = self.plan.stages[:-1]
-        streams = [self.names.of(INPUT_STREAM), *(self.names.of(stage.name) for stage in inner[1:])]
-        for index, (stage, stream) in enumerate(zip(inner, streams, strict=True)):
-            token = f"Vec<{self.format_of(index)}, {stage.out_lanes}>"
-            printer.line(f'hls::stream<{token}> {stream}("{stage.name}");')
+        for stage in self.plan.stages:
+            for stream in stage.writes:
+                self.declare(printer, self.variables[stream], self.types.of(stream), stage.out_lanes, stream)
+            for stream, variable, _ in self.regrouped(stage) if isinstance(stage, JoinStage) else ():
+                self.declare(printer, variable, self.types.of(stream), stage.lanes, variable)
+        for stage in self.plan.stages:
+            for side, stream in enumerate(stage.reads):
+                if stage.depth(side) != DEFAULT_DEPTH:
+                    printer.line(f"BITWRIGHT_STREAM({self.variables[stream]}, {stage.depth(side)});")
         printer.line()
-        printer.line(f"nn::read_axis<{self.names.struct(self.input.name)}>({self.ports[0]}, {streams[0]});")
-        for index, stage in enumerate(inner[1:], 1):
-            struct, wires = self.names.struct(stage.name), f"{streams[index - 1]}, {streams[index]}"
-            if isinstance(stage, SumStage):
-                name = self.names.of(stage.name)
-                engine = "conv2d" if stage.scan is not None else "dense"
-                printer.line(f"nn::{engine}<{struct}>({wires}, {name}_weights, {name}_bias, {name}_shift);")
-            else:
-                printer.line(f"nn::maxpool2d<{struct}>({wires});")
-        printer.line(f"nn::write_axis<{self.names.struct(self.output.name)}>({streams[-1]}, {self.ports[1]});")
+        for stage in self.plan.stages:
+            self.call(printer, stage)
+
+    def declare(self, printer: Printer, variable: str, format: str, lanes: int, name: str) -> None:
+        printer.line(f'hls::stream<Vec<{format}, {lanes}>> {variable}("{name}");')
+
+    def regrouped(self, stage: JoinStage) -> list[tuple[str, str, int]]:
+        """The sides of a join whose tokens have another width: the stream, the variable behind its regrouping, side."""
+        name = self.names.of(stage.name)
+        return [
+            (stream, f"{name}_{which}", side)
+            for side, (stream, which) in enumerate(zip(stage.reads, ("left", "right"), strict=True))
+            if stage.entering[side] != stage.lanes
+        ]
+
+    def call(self, printer: Printer, stage: Stage) -> None:
+        """The process, or processes, of a stage."""
+        name, struct = self.names.of(stage.name), self.names.struct(stage.name)
+        wires = [self.variables[stream] for stream in stage.reads]
+        tables: list[str] = []
+        if isinstance(stage, PortStage):
+            engine = "read_axis" if stage.is_input else "write_axis"
+            wires = [self.ports[0]] if stage.is_input else [*wires, self.ports[1]]
+        elif isinstance(stage, SumStage):
+            engine = "conv2d" if stage.scan is not None else "dense"
+            tables = [f"{name}_{table}" for table in ("weights", "bias", "shift")]
+        elif isinstance(stage, MeanStage):
+            engine = "avgpool2d" if stage.scan is not None else "globalavgpool"
+            tables = [f"{name}_reciprocals"]
+        elif isinstance(stage, JoinStage):
+            engine = stage.op
+            for stream, variable, side in self.regrouped(stage):
+                elements = stage.side_positions(side) * stage.channels[side]
+                numbers = f"{stage.entering[side]}, {stage.lanes}, {elements}"
+                pieces = f"Regroup<{self.types.of(stream)}, {numbers}>"
+                printer.line(f"nn::regroup<{pieces}>({self.variables[stream]}, {variable});")
+                wires[side] = variable
+        else:
+            engine = {PoolStage: "maxpool2d", PointStage: "rescale", ForkStage: "duplicate"}[type(stage)]
+        outs = [self.variables[stream] for stream in stage.writes]
+        printer.line(f"nn::{engine}<{struct}>({', '.join([*wires, *outs, *tables])});")
 
     def csim(self) -> str:
         ports = f"Inputs<{self.names.struct(self.input.name)}>(), Outputs<{self.names.struct(self.output.name)}>()"
@@ -238,37 +273,6 @@ def _weight_format(stage: SumStage) -> str:
     if format.kind == "BIN":
         return f"Bin<{format.bias if isinstance(format.bias, int) else 0}>"
     return f"Exp<{format.width}, {stage.levels}>" if format.kind == "EXP" else f"Fixed<{format.width}{bias}>"
-
-
-def _activation(stage: SumStage) -> str:
-    low, high = stage.act
-    if low == 0 and high is None:
-        return "nn::Relu"
-    if low is None and high is None:
-        return "nn::None"
-    lower, upper = "-nn::unbounded" if low is None else str(low), "nn::unbounded" if high is None else str(high)
-    return f"nn::Clip<{lower}, {upper}>"
-
-
-def _scan(printer: Printer, scan: Scan) -> None:
-    def line(**numbers: int) -> None:
-        printer.line("static constexpr int " + ", ".join(f"{key} = {value}" for key, value in numbers.items()) + ";")
-
-    line(
-        channels=scan.channels,
-        in_rows=scan.size[0],
-        in_cols=scan.size[1],
-        out_rows=scan.out[0],
-        out_cols=scan.out[1],
-    )
-    line(
-        kernel_rows=scan.kernel[0],
-        kernel_cols=scan.kernel[1],
-        stride_rows=scan.strides[0],
-        stride_cols=scan.strides[1],
-    )
-    top, left, bottom, right = scan.pads
-    line(pad_top=top, pad_left=left, pad_bottom=bottom, pad_right=right)
 
 
 def integers_text(frames: Sequence[NDArray[np.int64]]) -> str:

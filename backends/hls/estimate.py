@@ -2,18 +2,20 @@
 
 Cycles. Every process is one pipelined loop of interval 1: trips - 1 + DEPTH - 1 cycles, 2 for the call around it; a
 dataflow region takes a new frame every (slowest process + 1) cycles. The trip counts are those of the C++ headers.
-    window     padded places x groups of channels + positions x (chunks - 1)
+    window     padded places x groups of channels + positions x (tokens of a window - 1)
     product    positions x (outputs / pe) x (inputs / simd)
     pooling    padded places x groups of channels            port  elements, one a beat
+    others     a token a trip; concat the tokens of both sides, global pooling those that enter
     A convolution's window and product share a FIFO of 2 words, so the product waits at the ends of rows and frames:
     between two windows pass max(folds, steps of the walk to the next + chunks - 1) cycles, summed over a frame.
-Latency. A process starts when its first token comes, ends no earlier than the one before it and its own last tokens.
+Latency. A process starts when its first token comes, ends no earlier than those before it and its own last tokens.
 BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios of RAMB18; a shallow ROM goes to LUTs
-    where that is the smaller share of the board.
+    where that is the smaller share of the board. FIFOs count where they are read from, at the depths of fifos.py.
 DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (16 x 5 was seen in LUTs, 16 x 6 in a
     DSP), and one more for each 18 x 25 bits beyond; BIN, EXP and narrower ones take none.
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
+    The division of an average is two constant products and a comparison of its numbers' width.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
 """
 
@@ -22,11 +24,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.backends.hls.board import Board
-from bitwright.backends.hls.stages import PoolStage, PortStage, Scan, Stage, SumStage
+from bitwright.backends.hls.loops import DEPTH, Loop, Walk, loops_of
+from bitwright.backends.hls.stages import (
+    DEFAULT_DEPTH,
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PointStage,
+    PoolStage,
+    PortStage,
+    Scan,
+    Stage,
+    SumStage,
+)
 
-DEPTH = 5  # cycles from an iteration's read to its write; 2 to 5 in reports of fixed-point stages
+Ints = NDArray[np.int64]
+_Count = TypeVar("_Count", int, Ints)
+
 CALL = 2
 BRAM_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 REGISTERS_BELOW = 1024  # bits of a memory that stays in LUTs
@@ -62,7 +82,7 @@ class Process:
 
     @property
     def cycles(self) -> int:
-        return self.trips - 1 + DEPTH - 1 + CALL
+        return loop_cycles(self.trips)
 
 
 @dataclass(frozen=True)
@@ -86,16 +106,23 @@ class Estimate:
         return clock_mhz * 1e6 / self.interval
 
 
+def loop_cycles(trips: _Count) -> _Count:
+    """Cycles of a pipelined loop of interval 1, with the function around it."""
+    return trips - 1 + DEPTH - 1 + CALL
+
+
 def estimate(stages: Sequence[Stage], board: Board) -> Estimate:
     """Cost and time of folded stages on a board."""
     entries = []
-    start = finish = 0
-    slowest = 0
+    starts: dict[str, tuple[int, int]] = {}  # of each stream: when its first token comes, and its last
+    slowest = finish = 0
     for stage in stages:
-        steps = processes(stage)
-        for process in steps:
+        start = max((starts[stream][0] for stream in stage.reads), default=0)
+        finish = max((starts[stream][1] for stream in stage.reads), default=0)
+        for process in processes(stage):
             finish = max(start + process.cycles, finish + process.tail + DEPTH)
             start += process.first + DEPTH
+        starts |= dict.fromkeys(stage.writes, (start, finish))
         busiest = stage_cycles(stage)
         slowest = max(slowest, busiest)
         entries.append((stage, cost(stage, board), busiest))
@@ -104,66 +131,146 @@ def estimate(stages: Sequence[Stage], board: Board) -> Estimate:
 
 def stage_cycles(stage: Stage) -> int:
     """Cycles of a stage from frame to frame, when others never make it wait."""
-    own = max(process.cycles for process in processes(stage))
-    if not isinstance(stage, SumStage) or stage.scan is None:
-        return own
-    return max(own, _coupled(stage, stage.scan) + DEPTH)
+    if isinstance(stage, SumStage):
+        return int(sum_cycles(stage, np.array(stage.lanes), np.array(stage.pe), np.array(stage.simd)))
+    return loop_cycles(max(loop.trips for loop in loops_of(stage)))
 
 
-def _coupled(stage: SumStage, scan: Scan) -> int:
-    """Cycles of a window and a product that wait for each other: the walk's steps between windows, or the folds."""
-    chunks = stage.inputs // stage.simd
-    folds = stage.outputs // stage.pe * chunks
+def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> Ints:
+    """The same of a sum in many foldings at once; where its window and its product wait for each other, until both end.
+
+    Between two windows pass the folds of a position or the steps of the walk, whichever takes longer.
+    """
+    chunks = stage.inputs // simd
+    folds = stage.outputs // pe * chunks
+    vectors = stage.outputs // pe if stage.depthwise else np.full_like(pe, stage.groups)
+    tokens = vectors * chunks
+    scan = stage.scan
+    if scan is None:
+        width = pe * simd if stage.depthwise else simd
+        gathering = stage.positions * stage.groups * stage.inputs // np.gcd(lanes, width)
+        return np.asarray(loop_cycles(np.maximum(gathering, stage.positions * folds)))
     top, left, bottom, right = scan.pads
-    group = scan.channels // stage.lanes
+    group = scan.channels // lanes
     row = (left + scan.size[1] + right) * group
+    steps = (top + scan.size[0] + bottom) * row
     right_step, back = scan.strides[1] * group, (scan.out[1] - 1) * scan.strides[1] * group
     down = row * scan.strides[0] - back
-    around = (top + scan.size[0] + bottom) * row - (scan.out[0] - 1) * scan.strides[0] * row - back
-    within = scan.out[0] * (scan.out[1] - 1) * max(folds, right_step + chunks - 1)
-    return within + (scan.out[0] - 1) * max(folds, down + chunks - 1) + max(folds, around + chunks - 1)
+    around = steps - (scan.out[0] - 1) * scan.strides[0] * row - back
+    coupled = scan.out[0] * (scan.out[1] - 1) * np.maximum(folds, right_step + tokens - 1)
+    coupled += (scan.out[0] - 1) * np.maximum(folds, down + tokens - 1) + np.maximum(folds, around + tokens - 1)
+    apart = np.maximum(steps + stage.positions * (tokens - 1), stage.positions * folds)
+    return np.asarray(np.maximum(loop_cycles(apart), coupled + DEPTH))
 
 
 def processes(stage: Stage) -> list[Process]:
-    """The loops of a stage, in the order of its stream."""
+    """The loops of a stage, in the order of its streams."""
+    return [_process(stage, loop) for loop in loops_of(stage)]
+
+
+def _process(stage: Stage, loop: Loop) -> Process:
+    """A loop's trips, those until its first token leaves, and those after its last one has come."""
+    if isinstance(loop, Walk):
+        _, left, bottom, right = loop.scan.pads
+        top, extra = loop.scan.pads[0], 0 if loop.each else loop.tokens - 1
+        fill = (loop.scan.kernel[0] - 1 - top) * loop.row + (loop.scan.kernel[1] - left) * loop.groups
+        return Process(loop.trips, max(fill, 1), bottom * loop.row + right * loop.groups + extra + 1)
     if isinstance(stage, PortStage):
-        return [Process(stage.elements, stage.lanes, stage.lanes)]
-    if isinstance(stage, PoolStage):
-        return [_scanning(stage.scan, stage.lanes, 0, 0)]
-    assert isinstance(stage, SumStage)
-    chunks, groups = stage.inputs // stage.simd, stage.outputs // stage.pe
-    product = Process(stage.positions * groups * chunks, chunks, groups * chunks)
-    if stage.scan is not None:
-        return [_scanning(stage.scan, stage.lanes, stage.positions, chunks - 1), product]
-    piece = math.gcd(stage.lanes, stage.simd)
-    return [Process(stage.positions * stage.inputs // piece, stage.simd // piece, stage.simd // piece), product]
-
-
-def _scanning(scan: Scan, lanes: int, positions: int, extra: int) -> Process:
-    """The walk over a padded image, with `extra` trips at each of `positions`."""
-    top, left, bottom, right = scan.pads
-    groups = scan.channels // lanes
-    places = (left + scan.size[1] + right) * groups
-    steps = (top + scan.size[0] + bottom) * places
-    fill = (scan.kernel[0] - 1) * places + scan.kernel[1] * groups - top * places - left * groups
-    return Process(steps + positions * extra, max(fill, 1), bottom * places + right * groups + extra + 1)
+        return Process(loop.trips, stage.lanes, stage.lanes)
+    first = 1 + int(loop.write_trip(np.zeros(1, np.int64))[0])
+    last = [int(loop.read_trip(side, np.array([count - 1]))[0]) for side, count in enumerate(loop.tokens_in)]
+    return Process(loop.trips, first, loop.trips - max(last))
 
 
 def cost(stage: Stage, board: Board) -> Cost:
-    """Resources of one stage, its output FIFO included."""
-    fifo = memory(2, stage.out_lanes * stage.format.width)
+    """Resources of one stage and of the FIFOs that enter it."""
+    return entry_cost(stage) + engine_cost(stage, board)
+
+
+def entry_cost(stage: Stage) -> Cost:
+    """What depends on the width of the tokens that enter: the FIFOs, a line buffer, a regrouping before a join."""
+    if isinstance(stage, JoinStage):
+        return side_cost(stage, 0) + side_cost(stage, 1)
+    given = stage.in_format if isinstance(stage, SumStage | MeanStage | PointStage) else stage.format
+    found = memory(stage.depth(0), stage.lanes * given.width) if stage.reads else Cost()
+    if isinstance(stage, SumStage | PoolStage | MeanStage) and stage.scan is not None:
+        found += _line_buffer(stage.scan, stage.lanes, given.width)
+    return found
+
+
+def side_cost(stage: JoinStage, side: int) -> Cost:
+    """The FIFO that enters a join on a side, and its regrouping."""
+    bits = stage.in_formats[side].width
+    found = memory(stage.depth(side), stage.entering[side] * bits)
+    if stage.entering[side] != stage.lanes:
+        moved = 1.0 * (stage.entering[side] + stage.lanes) * bits
+        found += Cost((0.5 * moved + 10, 2.0 * moved + 40), (moved, moved + 30)) + memory(2, stage.lanes * bits)
+    return found
+
+
+def engine_cost(stage: Stage, board: Board) -> Cost:
+    """What depends on the folding alone."""
+    bits = stage.format.width
     if isinstance(stage, PortStage):
-        bits = stage.format.width
-        return Cost((20.0 + bits, 60.0 + 4 * bits), (20.0 + bits, 60.0 + 4 * bits)) + fifo
+        return Cost((20.0 + bits, 60.0 + 4 * bits), (20.0 + bits, 60.0 + 4 * bits))
     if isinstance(stage, PoolStage):
-        return _line_buffer(stage.scan, stage.lanes, stage.format.width) + _comparators(stage) + fifo
-    assert isinstance(stage, SumStage)
-    chunk_bits = stage.simd * stage.in_format.width
-    total = multipliers(stage) + rom(stage, board) + fifo + memory(2, chunk_bits)
-    total += memory(stage.inputs // stage.simd, chunk_bits)
+        return _comparators(stage)
+    if isinstance(stage, SumStage):
+        return _sum_cost(stage, board)
+    if isinstance(stage, MeanStage):
+        return _mean_cost(stage)
+    if isinstance(stage, JoinStage):
+        return _join_cost(stage)
+    if isinstance(stage, PointStage):
+        count = stage.lanes * stage.acc_bits
+        return Cost((1.0 * count + 20, 3.0 * count + 60), (1.0 * count + 20, 2.0 * count + 60))
+    assert isinstance(stage, ForkStage)
+    return Cost((10.0, 40.0), (10.0, 40.0 + stage.lanes * bits))
+
+
+def _sum_cost(stage: SumStage, board: Board) -> Cost:
+    chunk_bits = stage.width * stage.in_format.width
+    total = multipliers(stage) + rom(stage, board) + memory(DEFAULT_DEPTH, chunk_bits)
+    if stage.sharing > 1:
+        total += memory(stage.inputs // stage.simd, chunk_bits)
     if stage.scan is not None:
-        total += _line_buffer(stage.scan, stage.lanes, stage.in_format.width) + _window_registers(stage)
+        total += _window_registers(stage)
     return total + Cost((60.0, 250.0), (60.0, 250.0))
+
+
+def _join_cost(stage: JoinStage) -> Cost:
+    """An adder or multiplier a lane, and the rounding; of a broadcast side the pixel that is kept."""
+    acc, lanes = stage.acc_bits, stage.lanes
+    widths = [format.width for format in stage.in_formats]
+    dsp = dsp_slices(*widths) if stage.op == "mul" else 0
+    low, high = (acc, 2.0 * acc) if stage.op != "mul" else (14.0, 32.0) if dsp else _fabric_luts("FIXED", *widths)
+    total = Cost(
+        (lanes * (low + acc) + 20, lanes * (high + 3.0 * acc) + 80),
+        (1.0 * lanes * acc + 20, 3.0 * lanes * acc + 80),
+        0,
+        lanes * dsp,
+    )
+    return total + memory(stage.channels[1] // lanes, lanes * widths[1]) if stage.broadcast else total
+
+
+def _mean_cost(stage: MeanStage) -> Cost:
+    """Adders of a window, and a division by a count a lane; a global pooling keeps a sum a channel in LUTs."""
+    bits, lanes = stage.sum_bits, stage.lanes
+    whole = max(1, bits - 1 - stage.shift)
+    dsp = 2 * dsp_slices(whole, whole + stage.most.bit_length()) if whole >= DSP_LEAST_BITS else 0
+    divide = (28.0 + bits, 64.0 + 4.0 * bits) if dsp else (2.0 * whole * whole, 6.0 * whole * whole + 4.0 * bits)
+    if stage.scan is None:
+        adders, kept = 1, stage.channels * bits / 32.0
+    else:
+        adders = stage.scan.kernel[0] + stage.scan.kernel[1] - 2
+        kept = (stage.scan.kernel[1] - 1) * stage.channels * bits / 32.0
+    low, high = adders * bits + divide[0], 2.0 * adders * bits + divide[1]
+    return Cost(
+        (lanes * low + kept + 40, lanes * high + 2.0 * kept + 200),
+        (2.0 * lanes * bits + 40, 8.0 * lanes * bits + 32.0 * kept + 200),
+        0,
+        lanes * dsp,
+    )
 
 
 def multipliers(stage: SumStage) -> Cost:
@@ -176,7 +283,7 @@ def multipliers(stage: SumStage) -> Cost:
     rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
     return Cost(
         (count * low + pe * rounding[0], count * high + pe * rounding[1]),
-        (pe * acc + stage.simd * a, 2.0 * pe * acc + stage.simd * a + count * (w + a)),
+        (pe * acc + stage.width * a, 2.0 * pe * acc + stage.width * a + count * (w + a)),
         0,
         count * dsp,
     )
@@ -184,8 +291,14 @@ def multipliers(stage: SumStage) -> Cost:
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one product; 0: it is built of LUTs."""
-    w, a = stage.weight_format.width, stage.in_format.width
-    if stage.weight_format.kind != "FIXED" or min(w, a) < DSP_LEAST_BITS:
+    if stage.weight_format.kind != "FIXED":
+        return 0
+    return dsp_slices(stage.weight_format.width, stage.in_format.width)
+
+
+def dsp_slices(w: int, a: int) -> int:
+    """DSP slices for a product of numbers of w and a bits; 0: it is built of LUTs."""
+    if min(w, a) < DSP_LEAST_BITS:
         return 0
     return math.ceil(min(w, a) / DSP_PORTS[0]) * math.ceil(max(w, a) / DSP_PORTS[1])
 
@@ -251,8 +364,9 @@ def _line_buffer(scan: Scan, lanes: int, bits: int) -> Cost:
 
 def _window_registers(stage: SumStage) -> Cost:
     """The registers under the kernel, and the multiplexers that cut them into chunks."""
-    bits, chunks = stage.inputs * stage.in_format.width, stage.inputs // stage.simd
-    select = stage.simd * stage.in_format.width * (chunks - 1) / 3.0
+    bits = stage.inputs * stage.groups * stage.in_format.width
+    tokens = stage.inputs * stage.groups // stage.width
+    select = stage.width * stage.in_format.width * (tokens - 1) / 3.0
     return Cost((select, 2 * select + bits), (1.0 * bits, 1.2 * bits))
 
 

@@ -1,25 +1,31 @@
 """Chooses every layer's folding: the fastest design that a share of the board holds.
 
 pe rows of a layer's matrix and simd of its columns work in each cycle. For an interval T, the stages take those
-foldings that are cheapest together and all take a frame every T cycles; a layer's tokens have pe elements, on which the
-next one's cycles depend, so the cheapest chain is kept for every width of token. The smallest T whose design fits is
+foldings that are cheapest together and all take a frame every T cycles. They depend on each other by the widths of the
+tokens between them alone; widths.py finds the cheapest for all widths at once. The smallest T whose design fits is
 found by bisection over all that some folding has.
+
+The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
+sets aside what they took in the design found before, until the design fits with its own.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bitwright.backends.hls.board import Board, boards
-from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, stage_cycles
-from bitwright.backends.hls.stages import PoolStage, Stage, SumStage
+from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate
+from bitwright.backends.hls.fifos import sized
+from bitwright.backends.hls.stages import Stage
+from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
 from bitwright.ir.errors import CompileError
 
+__all__ = ["MOST_MULTIPLIERS", "UTILISATION", "DoesNotFit", "Plan", "completed", "divisors", "plan", "shares"]
+
 UTILISATION = 0.8
-MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
+NOTHING = Cost()
 
 
 @dataclass(frozen=True)
@@ -38,111 +44,72 @@ class DoesNotFit(CompileError):
 
 def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION) -> Plan:
     """The fastest plan within `utilisation` of the board. Raises DoesNotFit if the smallest design is too big."""
-    choices = _choices(stages, board)
-    targets = sorted({choice.cycles for row in choices for choice in row})
+    choices = Choices(stages, board)
+    targets, aside = choices.targets, NOTHING
+    while True:
 
-    def found(target: int) -> list[Stage] | None:
-        return _fitting(choices, target, board, utilisation)
+        def fitting(target: int, aside: Cost = aside) -> list[Stage] | None:
+            return _fitting(choices, target, board, utilisation, aside)
 
-    first = bisect.bisect_left(targets, True, hi=len(targets) - 1, key=lambda target: found(target) is not None)
-    chosen = found(targets[first])
-    if chosen is None:
-        raise _too_big(_cheapest(choices, targets[-1]) or stages, board, utilisation)
-    return Plan(tuple(chosen), estimate(chosen, board), board, utilisation)
-
-
-def shares(total: Cost, board: Board) -> dict[str, tuple[float, int]]:
-    """What a design needs (the upper end of a range) and what the board has, by resource."""
-    return {
-        "LUT": (total.lut[1], board.lut),
-        "FF": (total.ff[1], board.ff),
-        "BRAM18": (total.bram18, 2 * board.bram36),
-        "DSP": (total.dsp, board.dsp),
-    }
-
-
-@cache
-def divisors(number: int) -> tuple[int, ...]:
-    """Every number that divides, ascending."""
-    return tuple(d for d in range(1, number + 1) if number % d == 0)
+        first = bisect.bisect_left(targets, True, hi=len(targets) - 1, key=lambda target: fitting(target) is not None)
+        chosen = fitting(targets[first])
+        smallest = chosen is None
+        if chosen is None:
+            chosen = choices.cheapest(targets[-1]) or list(stages)
+            if not _fits(chosen, board, utilisation):
+                raise _too_big(chosen, board, utilisation)
+        made = completed(chosen, board)
+        if _fits(made, board, utilisation):
+            return Plan(tuple(made), estimate(made, board), board, utilisation)
+        if smallest:
+            raise _too_big(made, board, utilisation)
+        aside = _larger(aside, _fifos(chosen, made, board))
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A stage in one folding: its cycles from frame to frame, and its shares of the board's resources."""
-
-    stage: Stage
-    cycles: int
-    shares: Mapping[str, float]
+def completed(stages: Sequence[Stage], board: Board) -> list[Stage]:
+    """Folded stages with the depths of their FIFOs."""
+    return sized(stages, estimate(stages, board).interval)
 
 
-def _choices(stages: Sequence[Stage], board: Board) -> list[list[_Choice]]:
-    """For every stage, each folding with each width of token that may enter it."""
-    found: list[list[_Choice]] = []
-    widths = {1}
-    for stage in stages:
-        scan = stage.scan if isinstance(stage, SumStage | PoolStage) else None
-        entering = [replace(stage, lanes=lanes) for lanes in sorted(widths) if scan is None or scan.takes(lanes)]
-        options = [option for one in entering for option in (_foldings(one) if isinstance(one, SumStage) else [one])]
-        found.append([_choice(option, board) for option in options])
-        widths = {option.out_lanes for option in options}
-    return found
-
-
-def _choice(stage: Stage, board: Board) -> _Choice:
-    parts = {name: need / max(have, 1) for name, (need, have) in shares(cost(stage, board), board).items()}
-    return _Choice(stage, stage_cycles(stage), parts)
-
-
-def _fitting(choices: list[list[_Choice]], target: int, board: Board, utilisation: float) -> list[Stage] | None:
+def _fitting(choices: Choices, target: int, board: Board, utilisation: float, aside: Cost) -> list[Stage] | None:
     """The cheapest stages of at most `target` cycles, or those that save what these exceed, if they fit, or None."""
-    cheapest = _cheapest(choices, target)
+    cheapest = choices.cheapest(target)
     if cheapest is None:
         return None
-    exceeded = _exceeded(cheapest, board, utilisation)
+    exceeded = _exceeded(cheapest, board, utilisation, aside)
     if not exceeded:
         return cheapest
-    savings = (_cheapest(choices, target, resource) for resource in exceeded)
-    return next((made for made in savings if made and _fits(made, board, utilisation)), None)
+    savings = (choices.cheapest(target, resource) for resource in exceeded)
+    return next((made for made in savings if made and not _exceeded(made, board, utilisation, aside)), None)
 
 
-def _cheapest(choices: list[list[_Choice]], target: int, scarce: str = "") -> list[Stage] | None:
-    """The stages of at most `target` cycles that need the smallest shares of the board, or None if there are none.
-
-    scarce: the resource of which they are to need the least; else all count alike.
-    """
-    best: dict[int, tuple[tuple[float, float], list[Stage]]] = {1: ((0.0, 0.0), [])}  # by elements of the last token
-    for row in choices:
-        reached: dict[int, tuple[tuple[float, float], list[Stage]]] = {}
-        for choice in row:
-            stage = choice.stage
-            if choice.cycles > target or stage.lanes not in best:
-                continue
-            (first, second), made = best[stage.lanes]
-            weight = (first + choice.shares.get(scarce, 0.0), second + sum(choice.shares.values()))
-            if stage.out_lanes not in reached or weight < reached[stage.out_lanes][0]:
-                reached[stage.out_lanes] = (weight, [*made, stage])
-        best = reached
-    return min(best.values(), key=lambda entry: entry[0])[1] if best else None
+def _fifos(before: Sequence[Stage], after: Sequence[Stage], board: Board) -> Cost:
+    """What the depths of FIFOs add to a design."""
+    least, most = estimate(before, board).total, estimate(after, board).total
+    return Cost(
+        (most.lut[0] - least.lut[0], most.lut[1] - least.lut[1]),
+        (most.ff[0] - least.ff[0], most.ff[1] - least.ff[1]),
+        most.bram18 - least.bram18,
+    )
 
 
-@cache
-def _options(outputs: int, inputs: int) -> tuple[tuple[int, int], ...]:
-    return tuple((pe, simd) for pe in divisors(outputs) for simd in divisors(inputs) if pe * simd <= MOST_MULTIPLIERS)
-
-
-def _foldings(stage: SumStage) -> list[SumStage]:
-    return [replace(stage, pe=pe, simd=simd) for pe, simd in _options(stage.outputs, stage.inputs)]
+def _larger(one: Cost, other: Cost) -> Cost:
+    """No less than either, and more than the first, so that a search that sets it aside ends."""
+    return Cost(
+        (max(one.lut[0], other.lut[0]), max(1.05 * one.lut[1] + 1, other.lut[1])),
+        (max(one.ff[0], other.ff[0]), max(one.ff[1], other.ff[1])),
+        max(one.bram18 + 1, other.bram18),
+    )
 
 
 def _fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
     return not _exceeded(stages, board, utilisation)
 
 
-def _exceeded(stages: Sequence[Stage], board: Board, utilisation: float) -> list[str]:
-    """The resources of which these stages need more than the share."""
-    needs = shares(estimate(stages, board).total, board)
-    return [name for name, (need, have) in needs.items() if need > utilisation * have]
+def _exceeded(stages: Sequence[Stage], board: Board, utilisation: float, aside: Cost = NOTHING) -> list[str]:
+    """The resources of which these stages need more than the share, with what is set aside."""
+    total = sum((cost(stage, board) for stage in stages), aside)
+    return [name for name, (need, have) in shares(total, board).items() if need > utilisation * have]
 
 
 def _weight(need: Cost, board: Board) -> float:

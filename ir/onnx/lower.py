@@ -234,6 +234,10 @@ def _broadcasting(node: Node) -> dict[str, Attribute] | None:
     return {} if _opset(node) >= 7 and known else None
 
 
+def _sum_of_two(node: Node) -> dict[str, Attribute] | None:
+    return _broadcasting(node) if len(node.operands) == 2 else None
+
+
 def _concat(node: Node) -> dict[str, Attribute] | None:
     return {"axis": _int(node, "axis", 1)} if _opset(node) >= 4 else None
 
@@ -315,5 +319,6 @@ RULES: dict[str, tuple[str, Rule]] = {
     "onnx.Relu": ("relu", _plain),
     "onnx.Reshape": ("reshape", _reshape),
     "onnx.Softmax": ("softmax", _softmax),
+    "onnx.Sum": ("add", _sum_of_two),
     "onnx.Transpose": ("transpose", _transpose),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,10 @@ import numpy as np
 from bitwright.backends.hls.board import Board, load_board
 from bitwright.backends.hls.csim import Accelerator, Port, read_network
 from bitwright.backends.hls.estimate import estimate
+from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
-from bitwright.backends.hls.stages import PoolStage, Stage, SumStage, stages_of
+from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, Stage, SumStage, stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import activation_values, spread, weight_values
 from bitwright.ir.errors import CompileError
@@ -34,7 +36,7 @@ Rng = np.random.Generator
 
 
 class Builder:
-    """A chain of layers in float32; `give_formats` makes fixed point of it."""
+    """Layers in float32, each on `value`, the last one's result; `give_formats` makes fixed point of it."""
 
     def __init__(self, name: str, shape: Sequence[int], rng: Rng, unsigned: bool = False) -> None:
         self.graph = Graph(name, {"": 17})
@@ -55,6 +57,17 @@ class Builder:
         node = edit.add_node(self.graph, op, [self.value, *weights], {name: Type(F32)}, attributes)
         edit.set_type(node.result, Type(F32, result_shape(node)))
         self.value = node.result
+
+    def meet(self, op: str, others: Sequence[Value], **attributes: Attribute) -> None:
+        """add, mul or concat of the value and others."""
+        self.add(op, others, **attributes)
+
+    def conv(self, outputs: int, size: int, groups: int = 1, stride: int = 1, **attributes: Attribute) -> None:
+        """A convolution that keeps the image, but for its stride."""
+        pad, channels = size // 2, self.shape[0]
+        given: dict[str, Attribute] = {"kernel": (size, size), "pads": (pad,) * 4, "strides": (stride, stride)}
+        given |= {"groups": groups} if groups > 1 else {}
+        self.sum("conv2d", (outputs, channels // groups, size, size), **given, **attributes)
 
     def sum(self, op: str, shape: tuple[int, ...], **attributes: Attribute) -> None:
         """conv2d or dense with random weights, and a random bias more often than not."""
@@ -108,6 +121,73 @@ def _architecture(name: str, rng: Rng) -> Builder:
         for _ in range(pick(rng, 1, 2)):
             net.sum("dense", (pick(rng, 1, 2, 5, 6, 10), net.shape[0]), **_activation(rng))
     return net
+
+
+def branching(seed: int) -> tuple[Graph, list[Stage], Array]:
+    """The same of a network with branches: residual, concat and squeeze-excite blocks, grouped convolutions, means."""
+    rng = np.random.default_rng(seed)
+    while True:
+        net = Builder(f"dag{seed}", [pick(rng, 2, 4), pick(rng, 5, 6), pick(rng, 5, 7)], rng)
+        if rng.random() < 0.7:
+            net.conv(pick(rng, 2, 4, 6), 3, **_activation(rng))
+        for _ in range(pick(rng, 1, 2)):
+            (_residual, _inception, _gated)[int(rng.integers(3))](net, rng)
+        if rng.random() < 0.4:
+            net.add("globalavgpool")
+        if rng.random() < 0.3:
+            net.add("flatten")
+            net.sum("dense", (3, net.shape[0]), **_activation(rng))
+        graph = net.done()
+        give_formats(graph, net.frames, rng)
+        try:
+            return graph, randomly_folded(stages_of(graph), rng), net.frames
+        except CompileError as error:
+            if not any(reason in error.message for reason in REFUSALS):
+                raise
+
+
+def _residual(net: Builder, rng: Rng) -> None:
+    x, channels = net.value, net.shape[0]
+    stride = pick(rng, 1, 1, 2) if min(net.shape[1:]) > 3 else 1
+    outputs = channels if stride == 1 and rng.random() < 0.6 else pick(rng, 2, 4, 6)
+    net.conv(channels, 3, int(rng.choice([1, 1, channels])), stride, **_activation(rng))
+    net.conv(outputs, pick(rng, 1, 3))
+    way = net.value
+    net.value = x
+    if stride > 1 or outputs != channels:
+        net.conv(outputs, 1, stride=stride)
+    net.meet("add", [way])
+    kind = rng.choice(["none", "relu", "clip"])
+    if kind != "none":
+        net.add(str(kind), **({"min": -0.5, "max": float(rng.choice([0.75, np.inf]))} if kind == "clip" else {}))
+
+
+def _inception(net: Builder, rng: Rng) -> None:
+    x, ways = net.value, []
+    for kind in rng.permutation(["one", "three", "grouped", "mean", "max", "same"])[: pick(rng, 2, 3, 4)]:
+        net.value = x
+        if kind in ("one", "three"):
+            net.conv(pick(rng, 1, 2, 4), 1 if kind == "one" else 3, **_activation(rng))
+        elif kind == "grouped":
+            net.conv(2 * net.shape[0], 3, 2, **_activation(rng))
+        elif kind != "same":
+            extra: dict[str, Attribute] = {"count_pads": int(rng.integers(2))} if kind == "mean" else {}
+            net.add("avgpool2d" if kind == "mean" else "maxpool2d", kernel=(3, 3), pads=(1,) * 4, **extra)
+        ways.append(net.value)
+    net.value = ways[0]
+    net.meet("concat", ways[1:], axis=1)
+    if rng.random() < 0.5:
+        net.add("avgpool2d", kernel=(2, 2), strides=(pick(rng, 1, 2), 1))
+
+
+def _gated(net: Builder, rng: Rng) -> None:
+    x, channels = net.value, net.shape[0]
+    net.add("globalavgpool")
+    net.conv(pick(rng, 1, 2), 1, act="relu")
+    net.conv(channels, 1, act="clip", act_min=0.0, act_max=1.0)
+    gate, op = net.value, str(rng.choice(["mul", "mul", "add"]))
+    net.value, other = (x, gate) if rng.random() < 0.5 else (gate, x)
+    net.meet(op, [other])
 
 
 def _activation(rng: Rng) -> dict[str, Attribute]:
@@ -173,29 +253,47 @@ def give_formats(graph: Graph, frames: Array, rng: Rng, wide: bool = False) -> N
 # ---- foldings and folders ----------------------------------------------------------------------------------------
 
 
-def folded(stages: Sequence[Stage], choose: Callable[[SumStage], tuple[int, int]]) -> list[Stage]:
-    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes that follow."""
+def folded(
+    stages: Sequence[Stage],
+    choose: Callable[[SumStage], tuple[int, int]],
+    join: Callable[[JoinStage], int] = lambda stage: 1,
+) -> list[Stage]:
+    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes and depths that follow.
+
+    join: the lanes of an add, mul or concat.
+    """
     made: list[Stage] = []
-    lanes = 1
+    widths: dict[str, int] = {}
     for stage in stages:
-        stage = replace(stage, lanes=lanes)
+        stage = stage.entered_by([widths[stream] for stream in stage.reads])
         if isinstance(stage, SumStage):
             pe, simd = choose(stage)
             stage = replace(stage, pe=pe, simd=simd)
+        elif isinstance(stage, JoinStage):
+            stage = replace(stage, lanes=join(stage))
         made.append(stage)
-        lanes = stage.out_lanes
-    return made
+        widths |= dict.fromkeys(stage.writes, stage.out_lanes)
+    return sized(made, estimate(made, BOARD).interval)
+
+
+def joint_widths(stage: JoinStage) -> tuple[int, ...]:
+    """The lanes that an add, mul or concat may have."""
+    return divisors(math.gcd(*stage.channels))
 
 
 def rows_are_long(stages: Sequence[Stage]) -> bool:
     """Whether every line buffer has words enough in a row."""
-    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage)]
+    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage | MeanStage)]
     return all(scan is None or scan.takes(lanes) for scan, lanes in scans)
 
 
 def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
     while True:
-        made = folded(stages, lambda s: (pick(rng, *divisors(s.outputs)), pick(rng, *divisors(s.inputs))))
+        made = folded(
+            stages,
+            lambda s: (pick(rng, *divisors(s.parallel_rows)), pick(rng, *divisors(s.inputs))),
+            lambda s: pick(rng, *joint_widths(s)),
+        )
         if rows_are_long(made):
             return made
 

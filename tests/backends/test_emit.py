@@ -45,12 +45,34 @@ TINY = """graph @tiny {
   output %fc as "scores"
 }
 """
-FOLDING = {"conv": (2, 3), "mid": (1, 2), "fc": (3, 4)}
+# Every engine that a branch needs.
+BRANCHES = """graph @branches {
+  input %x : FIXED<5>[N,2,6,6]
+  weight %deep.w = 0000a004 : FIXED<3>[2,1,3,3]
+  weight %gate.w = 0000a005 : FIXED<4>[2,2,1,1]
+  %deep = conv2d(%x, %deep.w) {groups=2, kernel=[3,3], pads=[1,1,1,1]} : FIXED<6>[N,2,6,6]
+  %sum = add(%deep, %x) : FIXED<6,B=-1>[N,2,6,6]
+  %whole = globalavgpool(%sum) : FIXED<7>[N,2,1,1]
+  %gate = conv2d(%whole, %gate.w) {act=clip, act_max=1.0, act_min=0.0, kernel=[1,1]} : UFIXED<4>[N,2,1,1]
+  %gated = mul(%sum, %gate) : FIXED<6>[N,2,6,6]
+  %mean = avgpool2d(%gated) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<6>[N,2,6,6]
+  %both = concat(%mean, %gated) {axis=1} : FIXED<5>[N,4,6,6]
+  %short = relu(%both) : UFIXED<4>[N,4,6,6]
+  output %short
+}
+"""
+FOLDING = {"deep": (2, 3), "gate": (1, 2), "conv": (2, 3), "mid": (1, 2), "fc": (3, 4)}
 
 
 @pytest.fixture(scope="module")
 def tiny(networks: ModuleType) -> Plan:
     stages = networks.folded(stages_of(parse(TINY)), lambda stage: FOLDING[stage.name])
+    return Plan(tuple(stages), estimate(stages, networks.BOARD), networks.BOARD, 0.8)
+
+
+@pytest.fixture(scope="module")
+def branches(networks: ModuleType) -> Plan:
+    stages = networks.folded(stages_of(parse(BRANCHES)), lambda stage: FOLDING[stage.name], lambda stage: 2)
     return Plan(tuple(stages), estimate(stages, networks.BOARD), networks.BOARD, 0.8)
 
 
@@ -81,6 +103,16 @@ def test_the_text_is_the_golden_one(path: str, tiny_folder: Path, golden_text: C
     golden_text((tiny_folder / path).read_text(), f"hls/tiny/{Path(path).name}")
 
 
+BRANCHES_GOLDEN = ["src/formats.hpp", "src/shapes.hpp", "src/weights/mean.hpp", "src/branches.cpp"]
+
+
+@pytest.mark.parametrize("path", BRANCHES_GOLDEN)
+def test_the_text_with_branches_is_the_golden_one(
+    path: str, branches: Plan, golden_text: Callable[[str, str], None]
+) -> None:
+    golden_text(emit(branches, "branches", ORIGIN)[path], f"hls/branches/{Path(path).name}")
+
+
 def test_the_files_are_always_the_same_few(tiny: Plan) -> None:
     weights = {f"src/weights/{layer}.hpp" for layer in ("conv", "mid", "fc")}
     others = {path for path in GOLDEN if path.endswith(("hpp", "cpp"))}
@@ -89,7 +121,7 @@ def test_the_files_are_always_the_same_few(tiny: Plan) -> None:
 
 def all_text(networks: ModuleType) -> Iterator[tuple[str, str]]:
     for seed in range(40):
-        graph, stages, _ = networks.drawn(seed)
+        graph, stages, _ = (networks.drawn if seed < 28 else networks.branching)(seed)
         made = Plan(tuple(stages), estimate(stages, networks.BOARD), networks.BOARD, 0.8)
         for path, text in emit(made, graph.name, ORIGIN).items():
             yield f"{seed}: {path}", text

@@ -69,7 +69,7 @@ def test_the_folder_has_all_that_a_board_needs(networks: ModuleType, tmp_path: P
     headers = {f"include/bitwright/{path.name}" for path in (HLS / "include" / "bitwright").glob("*.hpp")}
     assert files - headers == {
         *("src/formats.hpp", "src/shapes.hpp", "src/weights/conv.hpp", "src/small_net.hpp", "src/small_net.cpp"),
-        *("csim/csim.cpp", "csim/csim.hpp", "csim/hls_stream.h", "csim/ap_axi_sdata.h"),
+        *("csim/csim.cpp", "csim/csim.hpp", "csim/hls_stream.h", "csim/hls_fibers.h", "csim/ap_axi_sdata.h"),
         *("tb/testbench.cpp", "tb/golden_input.txt", "tb/golden_output.txt"),
         *("scripts/build.tcl", "scripts/block_design.tcl", "scripts/settings.tcl"),
         *("driver/accelerator.py", "driver/network.json", "model.ir", "model.npz", "report.json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,17 @@ from bitwright.backends.hls.estimate import (
     stage_cycles,
 )
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, divisors, plan, shares
-from bitwright.backends.hls.stages import PoolStage, PortStage, Stage, SumStage, stages_of
+from bitwright.backends.hls.stages import (
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PointStage,
+    PoolStage,
+    PortStage,
+    Stage,
+    SumStage,
+    stages_of,
+)
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats import parse as parse_format
 from bitwright.ir.graph import Graph
@@ -96,6 +107,60 @@ def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
     assert tried == {False, True}
 
 
+def every_branching(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """Every folding of layers and joins."""
+    chosen = [stage for stage in stages if isinstance(stage, SumStage | JoinStage)]
+    choices = [
+        networks.joint_widths(stage)
+        if isinstance(stage, JoinStage)
+        else list(itertools.product(divisors(stage.parallel_rows), divisors(stage.inputs)))
+        for stage in chosen
+    ]
+    for made in itertools.product(*choices):
+        pick = dict(zip((stage.name for stage in chosen), made, strict=True))
+        folded = networks.folded(stages, lambda s, pick=pick: pick[s.name], lambda s, pick=pick: pick[s.name])
+        if networks.rows_are_long(folded):
+            yield folded
+
+
+BRANCHING = """graph @branching {
+  input %x : FIXED<5>[N,2,4,5]
+  weight %c.w = 000000e1 : FIXED<5>[2,2,3,3]
+  weight %g.w = 000000e2 : FIXED<4>[2,2,1,1]
+  %c = conv2d(%x, %c.w) {groups=GROUPS, kernel=[3,3], pads=[1,1,1,1]} : FIXED<5>[N,2,4,5]
+  %m = JOIN
+  %g = conv2d(%m, %g.w) {kernel=[1,1]} : FIXED<5>[N,2,4,5]
+  output %g
+}"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "join"),
+    [
+        ("1", "add(%c, %x) : FIXED<5>[N,2,4,5]"),
+        ("2", "concat(%c, %x) {axis=1} : FIXED<5>[N,4,4,5]"),
+        ("1", "mul(%x, %c) : FIXED<5>[N,2,4,5]"),
+    ],
+)
+def test_no_folding_of_branches_within_the_budget_is_faster(groups: str, join: str, networks: ModuleType) -> None:
+    text = BRANCHING.replace("GROUPS", groups).replace("JOIN", join)
+    if groups == "2":
+        text = text.replace("[2,2,3,3]", "[2,1,3,3]").replace("[2,2,1,1]", "[2,4,1,1]")
+    stages = stages_of(parse(text))
+    foldings = list(every_branching(networks, stages))
+    assert len(foldings) > 50
+    smallest = networks.folded(stages, lambda _: (1, 1))
+    speeds = set()
+    for factor in (1.05, 1.4, 2.0, 4.0):
+        board = tight(smallest, factor)
+        found = plan(stages, board, 1.0)
+        assert fits(found.stages, board, 1.0)
+        best = min(slowest(made) for made in foldings if fits(made, board, 1.0))
+        assert slowest(found.stages) == best
+        speeds.add(best)
+    assert len(speeds) > 1
+
+
 def test_among_equally_fast_designs_the_plan_is_cheap(networks: ModuleType) -> None:
     """Of one layer alone it is the cheapest."""
     for stages in itertools.islice((made for made in chains(networks, 60) if len(made) == 3), 6):
@@ -132,7 +197,7 @@ def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:
 
 def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
-    plain = replace(stage, lanes=1)
+    plain = replace(stage, lanes=1, depths=())
     return repr(replace(plain, pe=1, simd=1) if isinstance(plain, SumStage) else plain)
 
 
@@ -216,8 +281,8 @@ def printed(
     """The numbers that g++ finds in the emitted shapes, a list a stage."""
     root = tmp_path_factory.mktemp("trips")
     made, lines, folders = [], ["#include <cstdio>"], []
-    for seed in range(30):
-        graph, stages, _ = networks.drawn(seed)
+    for drawn, seed in [*((networks.drawn, seed) for seed in range(20)), *((networks.branching, n) for n in range(12))]:
+        graph, stages, _ = drawn(seed)
         folders.append(root / graph.name)
         networks.write(folders[-1], graph, stages)
         made.append(stages)
@@ -229,8 +294,11 @@ def printed(
         for stage in stages:
             names.of(stage.name)
         for stage in stages:
+            for stream in stage.writes:
+                names.of(stream)
+        for stage in stages:
             struct = f"{networks.top(folder)}_net::{names.struct(stage.name)}"
-            asked = ", ".join(item.replace("L", struct) for item in _asked(stage))
+            asked = ", ".join(re.sub(r"\bL\b", struct, item) for item in _asked(stage))
             lines.append(f'std::printf("{"%d " * len(_asked(stage))}\\n", {asked});')
     lines.append("}")
     program = root / "trips"
@@ -242,10 +310,26 @@ def printed(
 def _asked(stage: Stage) -> list[str]:
     if isinstance(stage, PortStage):
         return ["Port<L>::trips"]
+    if isinstance(stage, ForkStage | PointStage):
+        return ["TokensOf<L>::trips"]
+    if isinstance(stage, MeanStage):
+        return ["Scan<L>::steps" if stage.scan else "L::positions * L::channels / L::lanes"]
+    if isinstance(stage, JoinStage):
+        regrouped = [
+            f"Regroup<L::{side}, {stage.entering[index]}, {stage.lanes}, "
+            f"{stage.side_positions(index) * stage.channels[index]}>::trips"
+            for index, side in enumerate(("Left", "Right"))
+            if stage.entering[index] != stage.lanes
+        ]
+        return [*regrouped, "ConcatOf<L>::trips" if stage.op == "concat" else "JoinOf<L>::trips"]
     if isinstance(stage, PoolStage):
         return ["Pool<L>::trips"]
     assert isinstance(stage, SumStage)
-    first = "Window<L>::trips" if stage.scan else "Regroup<L::lanes, L::simd, L::positions * L::inputs>::trips"
+    first = (
+        "Window<L>::trips"
+        if stage.scan
+        else "Regroup<L::In, L::lanes, Fold<L>::width, L::positions * L::conv_groups * L::inputs>::trips"
+    )
     return [first, "Fold<L>::trips", "Fold<L>::folds", "L::pe * L::simd * L::Weight::bits"]
 
 
@@ -257,8 +341,8 @@ def test_the_estimate_has_the_trips_of_the_headers(printed: list[tuple[list[Stag
             assert found[: len(trips)] == trips, stage.line
             if isinstance(stage, SumStage):
                 assert rom_shape(stage) == (found[3], found[2])
-            kinds.add(_asked(stage)[0])
-    assert len(kinds) == 4
+            kinds.add(_asked(stage)[-1] if isinstance(stage, JoinStage) else _asked(stage)[0])
+    assert len(kinds) == 9
 
 
 # ---- cycles -------------------------------------------------------------------------------------------------------

@@ -430,6 +430,12 @@ def test_elementwise(opset: int, op: str, hardware: str) -> None:
     stays(model("float[2] x, float[] z", f"y = {op} (x, z)", opset=opset), op)
 
 
+def test_a_sum_of_two_is_an_addition() -> None:
+    lowers(model("float[2,3] x, float[3] z", "y = Sum (x, z)"), "%y = add(%x, %z) : f32[2,3]")
+    stays(model("float[3] x", "y = Sum (x)"), "Sum")
+    stays(model("float[3] x", "y = Sum (x, x, x)"), "Sum")
+
+
 @pytest.mark.parametrize("opset", OPSETS)
 def test_concat_flatten_and_transpose(opset: int) -> None:
     body = "y = Concat <axis=1> (x, z, x)"

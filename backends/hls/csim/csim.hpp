@@ -9,7 +9,8 @@
 //
 // inputs[i] and outputs[i] hold the frames of port i one after the other, in stream order (channels last). The result
 // is 0, or 1 and bitwright_error() says why: a value outside its format, a stream that ran dry or was not drained, a
-// last beat without TLAST.
+// last beat without TLAST; with BITWRIGHT_BOUNDED also a deadlock, at the depths of the design or at those that
+// bitwright_set_depth gives.
 #ifndef BITWRIGHT_CSIM_HPP
 #define BITWRIGHT_CSIM_HPP
 
@@ -72,8 +73,14 @@ void frame(Top& top, Inputs<In...>, Outputs<Out...>, std::index_sequence<I...>, 
            const std::int64_t* const* inputs, std::int64_t* const* outputs, std::int64_t n) {
     std::tuple<Axis<In>...> in(((void)sizeof(In), "of an input port")...);
     std::tuple<Axis<Out>...> out(((void)sizeof(Out), "of an output port")...);
+#ifdef BITWRIGHT_BOUNDED
+    hls::scheduler::get().clear();
+    (std::get<I>(in).bound(2 * In::elements), ...);
+    (std::get<O>(out).bound(2 * Out::elements), ...);
+#endif
     (send<In>(inputs[I] + n * In::elements, std::get<I>(in)), ...);
     top(std::get<I>(in)..., std::get<O>(out)...);
+    if (!hls::stream_complaint().empty()) return;
     (receive<Out>(std::get<O>(out), outputs[O] + n * Out::elements), ...);
 }
 
@@ -100,6 +107,11 @@ int run(Top& top, Inputs<In...> in, Outputs<Out...> out, const std::int64_t* con
 extern "C" {
 
 const char* bitwright_error() { return bitwright::csim::error().c_str(); }
+
+#ifdef BITWRIGHT_BOUNDED
+void bitwright_set_depth(const char* stream, std::int64_t words) { hls::given_depths()[stream] = words; }
+void bitwright_clear_depths() { hls::given_depths().clear(); }
+#endif
 
 // The trace of all frames since it was last cleared; without BITWRIGHT_TRACE it has no streams.
 #ifdef BITWRIGHT_TRACE

@@ -75,7 +75,7 @@ def command(
 
 def _table(made: object) -> tuple[list[str], list[list[str]]]:
     """A row a stage: what it is, its formats, folding, cycles and resources."""
-    from bitwright.backends.hls.stages import PoolStage, PortStage, SumStage
+    from bitwright.backends.hls.stages import SumStage
     from bitwright.compiler import Compiled
 
     assert isinstance(made, Compiled)
@@ -83,10 +83,9 @@ def _table(made: object) -> tuple[list[str], list[list[str]]]:
     rows = []
     found = made.plan.estimate
     for stage, cost, cycles in found.stages:
-        kind = "axi stream" if isinstance(stage, PortStage) else "maxpool" if isinstance(stage, PoolStage) else "dense"
+        kind = _kind(stage)
         shape, weights, folding = f"{stage.elements}", "", ""
         if isinstance(stage, SumStage):
-            kind = "conv" if stage.scan is not None else "dense"
             shape = f"{stage.positions} x {stage.outputs} x {stage.inputs}"
             weights, folding = _short(stage.weight_format), f"pe {stage.pe} simd {stage.simd}"
         rows.append([stage.name, kind, shape, weights, _short(stage.format), folding, f"{cycles:,}", *_amounts(cost)])
@@ -95,6 +94,18 @@ def _table(made: object) -> tuple[list[str], list[list[str]]]:
     limits = [f"{board.lut:,}", f"{board.ff:,}", f"{2 * board.bram36:,}", f"{board.dsp:,}"]
     rows.append([board.name, "", "", "", "", "", "", *limits])
     return columns, rows
+
+
+def _kind(stage: object) -> str:
+    """The word for an engine."""
+    from bitwright.backends.hls.stages import ForkStage, JoinStage, MeanStage, PointStage, PoolStage, SumStage
+
+    if isinstance(stage, SumStage):
+        return "dense" if stage.scan is None else "depthwise" if stage.depthwise else "conv"
+    if isinstance(stage, JoinStage):
+        return stage.op
+    words = {PoolStage: "maxpool", MeanStage: "avgpool", PointStage: "rounding", ForkStage: "fork"}
+    return next((word for kind, word in words.items() if isinstance(stage, kind)), "axi stream")
 
 
 def _short(format: object) -> str:

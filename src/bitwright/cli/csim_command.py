@@ -30,6 +30,7 @@ RANDOM = 100
     "--limit", type=click.IntRange(1), help=f"Use the first so many samples (default: {SAMPLES} of test data)."
 )
 @click.option("--layers", is_flag=True, help="Compare every layer, and count saturations.")
+@click.option("--bounded", is_flag=True, help="Hold every FIFO to its depth: a deadlock names those that cause it.")
 @click.option("--ap-types", is_flag=True, help="Build with the ap_int headers that the package hls4ml brings.")
 @json_option
 def command(
@@ -39,6 +40,7 @@ def command(
     data: str | None,
     limit: int | None,
     layers: bool,
+    bounded: bool,
     ap_types: bool,
     as_json: bool,
 ) -> int:
@@ -61,7 +63,7 @@ def command(
     x, origin = _samples(folder, graph, source, data, limit)
     with progress(as_json) as say:
         say("compiling")
-        accelerator = Accelerator(folder, ap_types=ap_types, trace=layers)
+        accelerator = Accelerator(folder, ap_types=ap_types, trace=layers, bounded=bounded)
         say("running")
         y = accelerator.output.from_stream(accelerator.run(accelerator.input.to_stream(x, input_format(graph))))
         say("simulating")
@@ -71,12 +73,12 @@ def command(
     if target is not None:
         _save(target, name, y.astype(np.float32))
     differ = int((y != expected).reshape(len(y), -1).any(1).sum())
-    verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types}
+    verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types, "bounded": bounded}
     if as_json:
         print_json(verdict | {"layers": [vars(row) for row in rows]})
     else:
         _print_layers(rows)
-        click.echo(_verdict(accelerator, y, expected, origin, ap_types))
+        click.echo(_verdict(accelerator, y, expected, f"{origin}; {_build(ap_types, bounded)}"))
     return 1 if differ or any(row.differ for row in rows) else 0
 
 
@@ -149,13 +151,14 @@ def _print_layers(rows: list[Any]) -> None:
         click.echo("every layer is equal" if wrong is None else f"the first layer that differs is {wrong.name}")
 
 
-def _verdict(accelerator: Accelerator, y: Array, expected: Array, origin: str, ap_types: bool) -> str:
+def _build(ap_types: bool, bounded: bool) -> str:
+    return ("ap_int" if ap_types else "native integers") + (", FIFOs at their depths" if bounded else "")
+
+
+def _verdict(accelerator: Accelerator, y: Array, expected: Array, how: str) -> str:
     import numpy as np
 
-    build = "ap_int" if ap_types else "native integers"
     bad = np.flatnonzero((y != expected).reshape(len(y), -1).any(1))
     if not len(bad):
-        return (
-            f"{accelerator.name}: all {y.size:,} outputs of {len(y):,} samples equal the simulation ({origin}; {build})"
-        )
-    return f"{accelerator.name}: {len(bad):,} of {len(y):,} samples differ, first sample {bad[0]} ({origin}; {build})"
+        return f"{accelerator.name}: all {y.size:,} outputs of {len(y):,} samples equal the simulation ({how})"
+    return f"{accelerator.name}: {len(bad):,} of {len(y):,} samples differ, first sample {bad[0]} ({how})"

@@ -198,6 +198,7 @@ class Program:
             "positions": out_rows * out_cols,
             "inputs": inputs,
             "outputs": c.outputs,
+            "conv_groups": 1,
             "acc_bits": self.ref.acc_bits(weights, bias, c.in_format.low, c.in_format.high),
             "min_shift": int(shift.min()),
             "max_shift": int(shift.max()),
@@ -252,7 +253,7 @@ class Program:
     def regroup(self, name: str, width: int, to: int, elements: int) -> None:
         values = self.rng.integers(-127, 128, (FRAMES, elements))
         ports = (self.port(f"{name}In", "Fixed<8>", elements, width), self.port(f"{name}Out", "Fixed<8>", elements, to))
-        call = f"    nn::regroup<Fixed<8>, {width}, {to}, {elements}>(x, y);"
+        call = f"    nn::regroup<Regroup<Fixed<8>, {width}, {to}, {elements}>>(x, y);"
         self.case(f"run_{name}", ports, [call], values, values)
 
     def rounding(self) -> None:
@@ -369,7 +370,15 @@ WRONG = {
 def test_a_wrong_shape_does_not_compile(
     message: str, reference: ModuleType, compile_cpp: Compiler, tmp_path: Path
 ) -> None:
-    numbers = {"positions": 12, "inputs": 18, "outputs": 4, "acc_bits": 20, "min_shift": 1, "max_shift": 1}
+    numbers = {
+        "positions": 12,
+        "inputs": 18,
+        "outputs": 4,
+        "conv_groups": 1,
+        "acc_bits": 20,
+        "min_shift": 1,
+        "max_shift": 1,
+    }
     numbers |= {"channels": 2, "in_rows": 6, "in_cols": 5, "out_rows": 4, "out_cols": 3, "kernel_rows": 3}
     numbers |= {"kernel_cols": 3, "stride_rows": 1, "stride_cols": 1, "pad_top": 0, "pad_left": 0, "pad_bottom": 0}
     numbers |= {"pad_right": 0, "lanes": 1, "simd": 3, "pe": 2}

@@ -5,7 +5,7 @@
 #ifndef BITWRIGHT_AXIS_HPP
 #define BITWRIGHT_AXIS_HPP
 
-#include "bitwright/stream.hpp"
+#include "bitwright/process.hpp"
 
 namespace bitwright {
 
@@ -15,7 +15,7 @@ struct Port {
     static constexpr int trips = P::elements;
 };
 
-namespace nn {
+namespace process {
 
 // Gathers `lanes` beats into a token. The length of a frame is known, so TLAST of the input is not looked at.
 template <class P>
@@ -61,6 +61,11 @@ void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in, hls::stream<
     }
 }
 
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(read_axis)
+BITWRIGHT_PROCESS(write_axis)
 }  // namespace nn
 }  // namespace bitwright
 

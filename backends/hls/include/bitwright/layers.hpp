@@ -4,6 +4,11 @@
 //     nn::conv2d<L>(in, out, weights, bias, shift)              a window and a matrix-vector product
 //     nn::dense<L>(in, out, weights, bias, shift)               a matrix-vector product over whole tokens
 //     nn::maxpool2d<L>(in, out)                                 maxpool.hpp
+//     nn::avgpool2d<L>(in, out, reciprocals)                    avgpool.hpp, and globalavgpool
+//     nn::rescale<L>(in, out)                                   point.hpp: relu, clip, quantize
+//     nn::duplicate<L>(in, one, other)                          point.hpp: a value with two readers
+//     nn::add<L>(left, right, out)                              join.hpp, and mul and concat
+//     nn::regroup<Regroup<...>>(in, out)                        regroup.hpp: before a join of unequal tokens
 //     nn::write_axis<P>(in, axis)                               axis.hpp
 //
 // dense also does the convolution whose kernel covers its whole input, and, with positions = rows * cols, the one
@@ -15,14 +20,17 @@
 #ifndef BITWRIGHT_LAYERS_HPP
 #define BITWRIGHT_LAYERS_HPP
 
+#include "bitwright/avgpool.hpp"
 #include "bitwright/axis.hpp"
+#include "bitwright/join.hpp"
 #include "bitwright/matvec.hpp"
 #include "bitwright/maxpool.hpp"
+#include "bitwright/point.hpp"
 #include "bitwright/regroup.hpp"
 #include "bitwright/window.hpp"
 
 namespace bitwright {
-namespace nn {
+namespace process {
 
 // L defines what window.hpp and matvec.hpp ask for.
 template <class L>
@@ -30,10 +38,10 @@ void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<type
             const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
             const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
-    hls::stream<Vec<typename L::In, L::simd>> windows("windows");
+    hls::stream<Vec<typename L::In, Fold<L>::width>> windows("windows");
 #pragma HLS STREAM variable=windows depth=2
-    window2d<L>(in, windows);
-    matvec<L>(windows, out, weights, bias, shift);
+    nn::window2d<L>(in, windows);
+    nn::matvec<L>(windows, out, weights, bias, shift);
 }
 
 // L defines what matvec.hpp asks for, and lanes (of an input token). Inputs are ordered as they arrive, channels
@@ -43,12 +51,18 @@ void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typen
            const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
            const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
-    hls::stream<Vec<typename L::In, L::simd>> chunks("chunks");
+    hls::stream<Vec<typename L::In, Fold<L>::width>> chunks("chunks");
 #pragma HLS STREAM variable=chunks depth=2
-    regroup<typename L::In, L::lanes, L::simd, L::positions * L::inputs>(in, chunks);
-    matvec<L>(chunks, out, weights, bias, shift);
+    constexpr int elements = L::positions * L::conv_groups * L::inputs;
+    nn::regroup<Regroup<typename L::In, L::lanes, Fold<L>::width, elements>>(in, chunks);
+    nn::matvec<L>(chunks, out, weights, bias, shift);
 }
 
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(conv2d)
+BITWRIGHT_PROCESS(dense)
 }  // namespace nn
 }  // namespace bitwright
 

@@ -1,43 +1,30 @@
 // The matrix-vector product behind convolution and dense layers: weights * window + bias, rounded once.
 //
-// A position's vector arrives as `chunks` tokens of simd elements. In every cycle pe rows of the matrix take simd
-// elements each: pe * simd multipliers, a tree of adders and an accumulator a row. Row group after row group goes
-// over the same vector, which the first group keeps in a buffer for the others.
+// A vector arrives as `chunks` tokens of simd elements. In every cycle pe rows of the matrix take simd elements each:
+// pe * simd multipliers, a tree of adders and an accumulator a row. Row group after row group goes over the same
+// vector, which the first group keeps in a buffer for the others. The rows of a depthwise convolution have a vector
+// each: a token holds the simd elements of pe of them.
 //
-// A layer L defines   In, Out, Weight (formats), positions, inputs, outputs, acc_bits, pe, simd, and what
-//                     requantize.hpp asks for.
+// A layer L defines   Out (format), what fold.hpp asks for, and what requantize.hpp asks for.
 // Tables   weights[Fold<L>::folds][pe][simd]: fold g * chunks + c holds rows g * pe .. and columns c * simd ..,
 //          bias and shift[Fold<L>::groups][pe].
 // Cycles: positions * outputs / pe * inputs / simd, Fold<L>::trips.
 // Memory: a ROM of `folds` words of pe * simd * Weight::bits bits, two of `groups` words (bias, shift), a buffer of
-// `chunks` words of simd * In::bits bits.
+// `chunks` words of Fold<L>::width * In::bits bits.
 #ifndef BITWRIGHT_MATVEC_HPP
 #define BITWRIGHT_MATVEC_HPP
 
 #include "bitwright/adder_tree.hpp"
+#include "bitwright/fold.hpp"
+#include "bitwright/process.hpp"
 #include "bitwright/requantize.hpp"
-#include "bitwright/stream.hpp"
 
 namespace bitwright {
 
-template <class L>
-struct Fold {
-    static_assert(L::inputs % L::simd == 0, "simd divides the inputs");
-    static_assert(L::outputs % L::pe == 0, "pe divides the outputs");
-    static constexpr int chunks = L::inputs / L::simd;
-    static constexpr int groups = L::outputs / L::pe;
-    static constexpr int folds = groups * chunks;
-    static constexpr int trips = L::positions * folds;
-
-    // The accumulator's width is proven with its bias in, so a sum without it needs at most one bit more.
-    static constexpr int product_bits = smaller(L::Weight::product_bits(L::In::bits), L::acc_bits + 1);
-    static constexpr int sum_bits = smaller(product_bits + bits_for(L::simd), L::acc_bits + 1);
-};
-
-namespace nn {
+namespace process {
 
 template <class L>
-void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
+void matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
             const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
             const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS ARRAY_RESHAPE variable=weights complete dim=2
@@ -50,19 +37,20 @@ void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typen
     using Acc = Int<L::acc_bits>;
     BITWRIGHT_TRACE_LAYER(L, out);
 
-    Vec<typename L::In, L::simd> buffer[F::chunks];
+    Vec<typename L::In, F::width> buffer[F::chunks];
     BITWRIGHT_TOKENS(buffer);
     Acc acc[L::pe];
 #pragma HLS ARRAY_PARTITION variable=acc complete dim=0
     Counter<F::chunks> chunk = 0;
     Counter<F::groups> group = 0;
+    Counter<F::sharing> turn = 0;
     Counter<F::folds> fold = 0;
 
     for (int i = 0; i < F::trips; ++i) {
 #pragma HLS PIPELINE II=1
-        Vec<typename L::In, L::simd> x;
+        Vec<typename L::In, F::width> x;
         BITWRIGHT_TOKEN(x);
-        if (group == 0) {
+        if (turn == 0) {
             x = in.read();
             buffer[chunk] = x;
         } else {
@@ -70,17 +58,18 @@ void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typen
         }
 
         for (int p = 0; p < L::pe; ++p) {
+            const int first = F::depthwise ? p * L::simd : 0;
 #ifdef BITWRIGHT_AP_TYPES
             Product products[L::simd];
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
             for (int s = 0; s < L::simd; ++s) {
-                products[s] = L::Weight::template times<Product>(weights[fold][p][s], x[s]);
+                products[s] = L::Weight::template times<Product>(weights[fold][p][s], x[first + s]);
             }
             const Sum sum = AdderTree<L::simd, F::product_bits>::sum(products);
 #else
             Sum sum = 0;  // exact in any order: g++ may add as it likes
             for (int s = 0; s < L::simd; ++s) {
-                sum = static_cast<Sum>(sum + L::Weight::template times<Product>(weights[fold][p][s], x[s]));
+                sum = static_cast<Sum>(sum + L::Weight::template times<Product>(weights[fold][p][s], x[first + s]));
             }
 #endif
             const Acc sofar = chunk == 0 ? Acc(bias[group][p]) : acc[p];
@@ -90,15 +79,20 @@ void matvec(hls::stream<Vec<typename L::In, L::simd>>& in, hls::stream<Vec<typen
         if (chunk == F::chunks - 1) {
             Vec<typename L::Out, L::pe> y;
             BITWRIGHT_TOKEN(y);
-            for (int p = 0; p < L::pe; ++p) y[p] = requantize<L>(acc[p], static_cast<int>(shift[group][p]));
+            for (int p = 0; p < L::pe; ++p) y[p] = nn::requantize<L>(acc[p], static_cast<int>(shift[group][p]));
             out.write(y);
             group = after(group, F::groups - 1);
+            turn = after(turn, F::sharing - 1);
         }
         chunk = after(chunk, F::chunks - 1);
         fold = after(fold, F::folds - 1);
     }
 }
 
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(matvec)
 }  // namespace nn
 }  // namespace bitwright
 

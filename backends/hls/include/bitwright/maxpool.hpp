@@ -10,8 +10,8 @@
 #ifndef BITWRIGHT_MAXPOOL_HPP
 #define BITWRIGHT_MAXPOOL_HPP
 
+#include "bitwright/process.hpp"
 #include "bitwright/scan.hpp"
-#include "bitwright/stream.hpp"
 
 namespace bitwright {
 
@@ -24,7 +24,7 @@ struct Pool {
     static_assert(L::pad_left < L::kernel_cols && L::pad_right < L::kernel_cols, "every window holds a pixel");
 };
 
-namespace nn {
+namespace process {
 
 template <class L>
 void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
@@ -88,6 +88,10 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
     }
 }
 
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(maxpool2d)
 }  // namespace nn
 }  // namespace bitwright
 

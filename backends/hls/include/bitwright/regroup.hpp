@@ -4,42 +4,48 @@
 #ifndef BITWRIGHT_REGROUP_HPP
 #define BITWRIGHT_REGROUP_HPP
 
-#include "bitwright/stream.hpp"
+#include "bitwright/process.hpp"
 
 namespace bitwright {
 
-template <int FROM, int TO, int ELEMENTS>
+template <class F, int FROM, int TO, int ELEMENTS>
 struct Regroup {
+    using Format = F;
+    static constexpr int from = FROM, to = TO;
     static_assert(ELEMENTS % FROM == 0 && ELEMENTS % TO == 0, "the tokens divide the elements");
     static constexpr int piece = gcd(FROM, TO);  // elements that move in one cycle
     static constexpr int trips = ELEMENTS / piece;
 };
 
-namespace nn {
+namespace process {
 
-template <class F, int FROM, int TO, int ELEMENTS>
-void regroup(hls::stream<Vec<F, FROM>>& in, hls::stream<Vec<F, TO>>& out) {
-    using R = Regroup<FROM, TO, ELEMENTS>;
-    constexpr int piece = R::piece;
-    Vec<F, FROM> source;
-    Vec<F, TO> token;
+// R is a Regroup<...>.
+template <class R>
+void regroup(hls::stream<Vec<typename R::Format, R::from>>& in, hls::stream<Vec<typename R::Format, R::to>>& out) {
+    constexpr int from = R::from, to = R::to, piece = R::piece;
+    Vec<typename R::Format, from> source;
+    Vec<typename R::Format, to> token;
     BITWRIGHT_TOKEN(source);
     BITWRIGHT_TOKEN(token);
-    Counter<FROM / piece> taken = 0;
-    Counter<TO / piece> given = 0;
+    Counter<from / piece> taken = 0;
+    Counter<to / piece> given = 0;
 
     for (int i = 0; i < R::trips; ++i) {
 #pragma HLS PIPELINE II=1
         if (taken == 0) source = in.read();
-        for (int n = 0; n < TO - piece; ++n) token[n] = token[n + piece];
-        for (int n = 0; n < piece; ++n) token[TO - piece + n] = source[n];
-        for (int n = 0; n < FROM - piece; ++n) source[n] = source[n + piece];
-        if (given == TO / piece - 1) out.write(token);
-        taken = after(taken, FROM / piece - 1);
-        given = after(given, TO / piece - 1);
+        for (int n = 0; n < to - piece; ++n) token[n] = token[n + piece];
+        for (int n = 0; n < piece; ++n) token[to - piece + n] = source[n];
+        for (int n = 0; n < from - piece; ++n) source[n] = source[n + piece];
+        if (given == to / piece - 1) out.write(token);
+        taken = after(taken, from / piece - 1);
+        given = after(given, to / piece - 1);
     }
 }
 
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(regroup)
 }  // namespace nn
 }  // namespace bitwright
 

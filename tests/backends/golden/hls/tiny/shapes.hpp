@@ -22,7 +22,7 @@ struct Conv {
     static constexpr int channels = 1, in_rows = 6, in_cols = 6, out_rows = 4, out_cols = 4;
     static constexpr int kernel_rows = 3, kernel_cols = 3, stride_rows = 1, stride_cols = 1;
     static constexpr int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
-    static constexpr int positions = 16, inputs = 9, outputs = 2;
+    static constexpr int positions = 16, inputs = 9, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 8, min_shift = -1, max_shift = 0;
     static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 73 cycles
 };
@@ -42,7 +42,7 @@ struct Mid {
     using Out = mid_t;
     using Weight = mid_weight_t;
     using Activation = nn::Clip<-16, 12>;
-    static constexpr int positions = 4, inputs = 2, outputs = 4;
+    static constexpr int positions = 4, inputs = 2, outputs = 4, conv_groups = 1;
     static constexpr int acc_bits = 7, min_shift = 2, max_shift = 2;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 21 cycles
 };
@@ -53,7 +53,7 @@ struct Fc {
     using Out = fc_t;
     using Weight = fc_weight_t;
     using Activation = nn::None;
-    static constexpr int positions = 1, inputs = 16, outputs = 3;
+    static constexpr int positions = 1, inputs = 16, outputs = 3, conv_groups = 1;
     static constexpr int acc_bits = 11, min_shift = -1, max_shift = 0;
     static constexpr int lanes = 1, simd = 4, pe = 3;  // 12 multipliers, 21 cycles
 };

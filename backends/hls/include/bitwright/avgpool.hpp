@@ -1,0 +1,183 @@
+// Average pooling: the sum of a window, divided by the number of its pixels that count, rounded once.
+//
+//     out = saturate(round(sum / (count * 2^shift)))      to nearest, ties to even; a negative shift multiplies
+//
+// The division by a count is a product with its reciprocal, which is exact: for every m < 2^N and
+// reciprocal = ceil(2^S / count) with S = N + ceil(log2(most)), m * reciprocal / 2^S is below m / count + 1 / count,
+// and so has the same floor (Granlund and Montgomery, 1994). The compiler makes the table of reciprocals.
+//
+// A layer L defines   In, Out (formats), Activation (nn::None), channels, lanes, sum_bits, shift, most (pixels of a
+//                     window), uniform (every window counts `most` pixels), and
+//     avgpool2d       what scan.hpp asks for, and first_row, first_col, end_row, end_col: the part of the padded
+//                     image that counts
+//     globalavgpool   positions
+// Table    reciprocals[MeanOf<L>::counts]: of every count, or of `most` alone.
+// Cycles: avgpool2d one for every group of channels of the padded image, globalavgpool one of the image.
+// Memory: avgpool2d as max pooling; globalavgpool a shift register of `channels` sums.
+#ifndef BITWRIGHT_AVGPOOL_HPP
+#define BITWRIGHT_AVGPOOL_HPP
+
+#include "bitwright/process.hpp"
+#include "bitwright/requantize.hpp"
+#include "bitwright/scan.hpp"
+
+namespace bitwright {
+
+template <class L>
+struct MeanOf {
+    static constexpr int up = larger(0, -L::shift), down = larger(0, L::shift);
+    static constexpr int size_bits = L::sum_bits - 1 + up;               // of |sum| * 2^up
+    static constexpr int whole_bits = larger(1, size_bits - down);       // N
+    static constexpr int places = whole_bits + bits_for(L::most);        // S
+    static constexpr int bits = larger(size_bits, down + bits_for(L::most) + 1) + 2;
+    static constexpr int counts = L::uniform ? 1 : L::most + 1;
+    static_assert(whole_bits + places + 2 <= 127 && bits <= 127, "the formats do not lie too far apart");
+};
+
+template <class L>
+struct MeanPool {
+    static constexpr int taps = (L::kernel_cols - 1) * Scan<L>::groups + 1;
+};
+
+namespace process {
+
+template <class L>
+typename L::Out::Type mean(Int<L::sum_bits> sum, int count,
+                           const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+#pragma HLS INLINE
+    using M = MeanOf<L>;
+    using Wide = Int<M::bits>;
+    using Product = UInt<M::whole_bits + M::places + 1>;
+    const bool negative = sum < 0;
+    const Wide size = shift_left<Wide>(negative ? Wide(-Wide(sum)) : Wide(sum), Counter<M::up + 1>(M::up));
+    const UInt<M::whole_bits> whole = static_cast<UInt<M::whole_bits>>(Wide(size >> M::down));
+    const UInt<M::places + 1> reciprocal = reciprocals[L::uniform ? 0 : count];
+    const Product scaled = multiply<Product>(whole, reciprocal);
+    const Wide quotient = static_cast<Wide>(Product(scaled >> M::places));
+    const Wide divisor = shift_left<Wide>(L::uniform ? L::most : count, Counter<M::down + 1>(M::down));
+    const Wide twice = static_cast<Wide>(Wide(size - multiply<Wide>(quotient, divisor)) * 2);
+    const bool odd = (quotient & Wide(1)) != 0;
+    const Wide nearest = twice > divisor || (twice == divisor && odd) ? Wide(quotient + 1) : quotient;
+    const Wide rounded = negative ? Wide(-nearest) : nearest;
+    BITWRIGHT_TRACE_ROUNDED(L, rounded);
+    const Wide low = static_cast<Wide>(L::Out::min), high = static_cast<Wide>(L::Out::max);
+    return static_cast<typename L::Out::Type>(rounded < low ? low : rounded > high ? high : rounded);
+}
+
+// How many of the `kernel` lines up to `last` lie in [first, end).
+template <int KERNEL, int FIRST, int END>
+int counted(int last) {
+#pragma HLS INLINE
+    const int from = last - KERNEL + 1 > FIRST ? last - KERNEL + 1 : FIRST;
+    const int to = last < END - 1 ? last : END - 1;
+    return to - from + 1;
+}
+
+template <class L>
+void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
+               const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+    using Sum = Int<L::sum_bits>;
+    constexpr int held = Scan<L>::held, taps = MeanPool<L>::taps;
+    BITWRIGHT_TRACE_LAYER(L, out);
+
+    Vec<typename L::In, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
+    BITWRIGHT_TOKENS(lines);
+#pragma HLS DEPENDENCE variable=lines inter false
+    Sum columns[taps][L::lanes];  // the sum of each column, of this pixel and of those to its left
+#pragma HLS ARRAY_PARTITION variable=columns complete dim=0
+    for (int x = 0; x < taps; ++x) {
+#pragma HLS UNROLL
+        for (int n = 0; n < L::lanes; ++n) columns[x][n] = 0;
+    }
+    Scan<L> scan;
+
+    for (int i = 0; i < Scan<L>::steps; ++i) {
+#pragma HLS PIPELINE II=1
+        Vec<typename L::In, L::lanes> pixel;
+        Vec<typename L::Out, L::lanes> y;
+        BITWRIGHT_TOKEN(pixel);
+        BITWRIGHT_TOKEN(y);
+        if (scan.inside()) {
+            pixel = in.read();
+        } else {
+            for (int n = 0; n < L::lanes; ++n) pixel[n] = 0;
+        }
+
+        for (int x = 0; x + 1 < taps; ++x) {
+            for (int n = 0; n < L::lanes; ++n) columns[x][n] = columns[x + 1][n];
+        }
+        for (int n = 0; n < L::lanes; ++n) columns[taps - 1][n] = static_cast<Sum>(pixel[n]);
+        if (held > 0) {
+            const Vec<typename L::In, Scan<L>::word> above = lines[scan.place];
+            Vec<typename L::In, Scan<L>::word> below;  // the rows move up by one, and this pixel joins them
+            BITWRIGHT_TOKEN(below);
+            for (int y = 0; y < held; ++y) {
+                for (int n = 0; n < L::lanes; ++n) {
+                    columns[taps - 1][n] = static_cast<Sum>(columns[taps - 1][n] + above[y * L::lanes + n]);
+                    below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
+                }
+            }
+            lines[scan.place] = below;
+        }
+
+        if (scan.at_output()) {
+            const int rows = counted<L::kernel_rows, L::first_row, L::end_row>(static_cast<int>(scan.row));
+            const int cols = counted<L::kernel_cols, L::first_col, L::end_col>(static_cast<int>(scan.col));
+            for (int n = 0; n < L::lanes; ++n) {
+                Sum sum = 0;
+                for (int x = 0; x < L::kernel_cols; ++x) {
+                    sum = static_cast<Sum>(sum + columns[x * Scan<L>::groups][n]);
+                }
+                y[n] = mean<L>(sum, rows * cols, reciprocals);
+            }
+            out.write(y);
+        }
+        scan.next();
+    }
+}
+
+template <class L>
+void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
+                   const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+    using Sum = Int<L::sum_bits>;
+    constexpr int groups = L::channels / L::lanes;
+    static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
+    BITWRIGHT_TRACE_LAYER(L, out);
+
+    Sum sums[groups][L::lanes];  // the next one to be added to stands first
+#pragma HLS ARRAY_PARTITION variable=sums complete dim=0
+    Counter<groups> group = 0;
+    Counter<L::positions> position = 0;
+
+    for (int i = 0; i < L::positions * groups; ++i) {
+#pragma HLS PIPELINE II=1
+        const Vec<typename L::In, L::lanes> x = in.read();
+        Vec<typename L::Out, L::lanes> y;
+        BITWRIGHT_TOKEN(y);
+        Sum total[L::lanes];
+#pragma HLS ARRAY_PARTITION variable=total complete dim=0
+        for (int n = 0; n < L::lanes; ++n) {
+            total[n] = static_cast<Sum>(position == 0 ? Sum(x[n]) : Sum(sums[0][n] + x[n]));
+        }
+        for (int g = 0; g + 1 < groups; ++g) {
+            for (int n = 0; n < L::lanes; ++n) sums[g][n] = sums[g + 1][n];
+        }
+        for (int n = 0; n < L::lanes; ++n) sums[groups - 1][n] = total[n];
+        if (position == L::positions - 1) {
+            for (int n = 0; n < L::lanes; ++n) y[n] = mean<L>(total[n], L::most, reciprocals);
+            out.write(y);
+        }
+        if (group == groups - 1) ++position;
+        group = after(group, groups - 1);
+    }
+}
+
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(avgpool2d)
+BITWRIGHT_PROCESS(globalavgpool)
+}  // namespace nn
+}  // namespace bitwright
+
+#endif

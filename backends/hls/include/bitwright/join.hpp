@@ -1,0 +1,150 @@
+// Two streams into one: sums, products, and channels behind channels; rounded once.
+//
+// The right side of a sum or a product may have one pixel only (broadcast), which is kept and meets every pixel of the
+// left: a squeeze-and-excite gate.
+//
+// A layer L defines   Left, Right, Out (formats), Activation, positions, lanes, acc_bits, and
+//     add, mul        channels, broadcast, left_up, right_up (places to the left, to one step; 0 for mul), min_shift,
+//                     max_shift (the same one)
+//     concat          left_channels, right_channels, left_shift, right_shift
+// Cycles: positions * channels / lanes, JoinOf<L>::trips or ConcatOf<L>::trips.
+// Memory: with broadcast, `groups` words of lanes * Right::bits bits.
+#ifndef BITWRIGHT_JOIN_HPP
+#define BITWRIGHT_JOIN_HPP
+
+#include "bitwright/process.hpp"
+#include "bitwright/requantize.hpp"
+
+namespace bitwright {
+
+template <class L>
+struct JoinOf {
+    static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
+    static constexpr int groups = L::channels / L::lanes;
+    static constexpr int trips = L::positions * groups;
+    static constexpr int kept = L::broadcast ? groups : 1;
+};
+
+template <class L>
+struct ConcatOf {
+    static_assert(L::left_channels % L::lanes == 0 && L::right_channels % L::lanes == 0, "lanes divide the channels");
+    static constexpr int left_groups = L::left_channels / L::lanes;
+    static constexpr int groups = left_groups + L::right_channels / L::lanes;
+    static constexpr int trips = L::positions * groups;
+};
+
+template <class L>
+struct PlusOf {
+    using Acc = Int<L::acc_bits>;
+    static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
+#pragma HLS INLINE
+        const Acc left = shift_left<Acc>(a, Counter<L::left_up + 1>(L::left_up));
+        return static_cast<Acc>(left + shift_left<Acc>(b, Counter<L::right_up + 1>(L::right_up)));
+    }
+};
+
+template <class L>
+struct TimesOf {
+    using Acc = Int<L::acc_bits>;
+    static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
+#pragma HLS INLINE
+        return multiply<Acc>(a, b);
+    }
+};
+
+// The rounding of either side of a concat.
+template <class L>
+struct LeftOf {
+    using Out = typename L::Out;
+    using Activation = typename L::Activation;
+    static constexpr int acc_bits = L::acc_bits, min_shift = L::left_shift, max_shift = L::left_shift;
+};
+
+template <class L>
+struct RightOf {
+    using Out = typename L::Out;
+    using Activation = typename L::Activation;
+    static constexpr int acc_bits = L::acc_bits, min_shift = L::right_shift, max_shift = L::right_shift;
+};
+
+namespace process {
+
+template <class L, class Op>
+void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
+          hls::stream<Vec<typename L::Out, L::lanes>>& out) {
+#pragma HLS INLINE
+    BITWRIGHT_TRACE_LAYER(L, out);
+    Vec<typename L::Right, L::lanes> kept[JoinOf<L>::kept];
+    BITWRIGHT_TOKENS(kept);
+    Counter<JoinOf<L>::groups> group = 0;
+    bool first = true;  // on the first pixel
+
+    for (int i = 0; i < JoinOf<L>::trips; ++i) {
+#pragma HLS PIPELINE II=1
+        const Vec<typename L::Left, L::lanes> a = left.read();
+        Vec<typename L::Right, L::lanes> b;
+        Vec<typename L::Out, L::lanes> y;
+        BITWRIGHT_TOKEN(b);
+        BITWRIGHT_TOKEN(y);
+        const int place = L::broadcast ? static_cast<int>(group) : 0;
+        if (!L::broadcast || first) {
+            b = right.read();
+            kept[place] = b;
+        } else {
+            b = kept[place];
+        }
+        for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<L>(Op::of(a[n], b[n]), L::min_shift);
+        out.write(y);
+        if (group == JoinOf<L>::groups - 1) first = false;
+        group = after(group, JoinOf<L>::groups - 1);
+    }
+}
+
+template <class L>
+void add(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
+         hls::stream<Vec<typename L::Out, L::lanes>>& out) {
+    join<L, PlusOf<L>>(left, right, out);
+}
+
+template <class L>
+void mul(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
+         hls::stream<Vec<typename L::Out, L::lanes>>& out) {
+    join<L, TimesOf<L>>(left, right, out);
+}
+
+template <class L>
+void concat(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
+            hls::stream<Vec<typename L::Out, L::lanes>>& out) {
+    using Acc = Int<L::acc_bits>;
+    BITWRIGHT_TRACE_LAYER(LeftOf<L>, out);
+    BITWRIGHT_TRACE_LAYER(RightOf<L>, out);
+    Counter<ConcatOf<L>::groups> group = 0;
+
+    for (int i = 0; i < ConcatOf<L>::trips; ++i) {
+#pragma HLS PIPELINE II=1
+        Vec<typename L::Out, L::lanes> y;
+        BITWRIGHT_TOKEN(y);
+        if (group < ConcatOf<L>::left_groups) {
+            const Vec<typename L::Left, L::lanes> x = left.read();
+            for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<LeftOf<L>>(static_cast<Acc>(x[n]), L::left_shift);
+        } else {
+            const Vec<typename L::Right, L::lanes> x = right.read();
+            for (int n = 0; n < L::lanes; ++n) {
+                y[n] = nn::requantize<RightOf<L>>(static_cast<Acc>(x[n]), L::right_shift);
+            }
+        }
+        out.write(y);
+        group = after(group, ConcatOf<L>::groups - 1);
+    }
+}
+
+}  // namespace process
+
+namespace nn {
+BITWRIGHT_PROCESS(add)
+BITWRIGHT_PROCESS(mul)
+BITWRIGHT_PROCESS(concat)
+}  // namespace nn
+}  // namespace bitwright
+
+#endif

@@ -1,0 +1,155 @@
+"""The struct of every stage: its shape, its folding and its formats, as the header library wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.hls.cpp import Names, Printer
+from bitwright.backends.hls.estimate import stage_cycles
+from bitwright.backends.hls.stages import (
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PointStage,
+    PoolStage,
+    Scan,
+    Stage,
+    SumStage,
+    writers,
+)
+
+
+class Shapes:
+    """Prints the structs of some stages, whose names are given."""
+
+    def __init__(self, stages: Sequence[Stage], names: Names) -> None:
+        self.names = names
+        self.writer = writers(stages)
+
+    def has_format(self, stage: Stage) -> bool:
+        """Whether a stage gives numbers of a format of its own, rather than those that it reads."""
+        return not isinstance(stage, PoolStage | ForkStage) and bool(stage.writes)
+
+    def of(self, stream: str) -> str:
+        """The alias of the format of a stream."""
+        stage = self.writer[stream]
+        return f"{self.names.of(stage.name)}_t" if self.has_format(stage) else self.of(stage.reads[0])
+
+    def shape(self, printer: Printer, stage: Stage) -> None:
+        """The members of a stage's struct."""
+        if isinstance(stage, SumStage):
+            self._sum(printer, stage)
+        elif isinstance(stage, MeanStage):
+            self._mean(printer, stage)
+        elif isinstance(stage, JoinStage):
+            self._join(printer, stage)
+        elif isinstance(stage, PointStage):
+            self._types(printer, In=stage.reads[0], Out=stage.name)
+            printer.line(f"using Activation = {_activation(stage.act)};")
+            _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": stage.shift, "max_shift": stage.shift})
+            _numbers(printer, {"elements": stage.elements, "lanes": stage.lanes}, _cycles(stage))
+        else:
+            self._types(printer, Format=stage.reads[0] if stage.reads else stage.name)
+            if isinstance(stage, PoolStage):
+                _scan(printer, stage.scan)
+                _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
+            else:
+                note = _cycles(stage) if isinstance(stage, ForkStage) else ""
+                _numbers(printer, {"elements": stage.elements, "lanes": stage.lanes}, note)
+
+    def _types(self, printer: Printer, **streams: str) -> None:
+        for name, stream in streams.items():
+            printer.line(f"using {name} = {self.of(stream)};")
+
+    def _sum(self, printer: Printer, stage: SumStage) -> None:
+        self._types(printer, In=stage.reads[0], Out=stage.name)
+        printer.line(f"using Weight = {self.names.of(stage.name)}_weight_t;")
+        printer.line(f"using Activation = {_activation(stage.act)};")
+        if stage.scan is not None:
+            _scan(printer, stage.scan)
+        sizes = {"positions": stage.positions, "inputs": stage.inputs, "outputs": stage.outputs}
+        _numbers(printer, sizes | {"conv_groups": stage.groups})
+        least, most = int(stage.shift.min()), int(stage.shift.max())
+        _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
+        count = stage.pe * stage.simd
+        note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
+        _numbers(printer, {"lanes": stage.lanes, "simd": stage.simd, "pe": stage.pe}, note)
+
+    def _mean(self, printer: Printer, stage: MeanStage) -> None:
+        self._types(printer, In=stage.reads[0], Out=stage.name)
+        printer.line("using Activation = nn::None;")
+        if stage.scan is not None:
+            _scan(printer, stage.scan)
+            names = ("first_row", "first_col", "end_row", "end_col")
+            _numbers(printer, dict(zip(names, stage.counted, strict=True)))
+        else:
+            _numbers(printer, {"channels": stage.channels, "positions": stage.positions})
+        uniform = "true" if len(reciprocals(stage)) == 1 else "false"
+        printer.line(f"static constexpr bool uniform = {uniform};")
+        _numbers(printer, {"sum_bits": stage.sum_bits, "shift": stage.shift, "most": stage.most})
+        _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
+
+    def _join(self, printer: Printer, stage: JoinStage) -> None:
+        self._types(printer, Left=stage.reads[0], Right=stage.reads[1], Out=stage.name)
+        printer.line("using Activation = nn::None;")
+        left, right = stage.channels
+        if stage.op == "concat":
+            _numbers(printer, {"positions": stage.positions, "left_channels": left, "right_channels": right})
+            places = {"left_shift": stage.shifts[0], "right_shift": stage.shifts[1]}
+        else:
+            printer.line(f"static constexpr bool broadcast = {'true' if stage.broadcast else 'false'};")
+            _numbers(printer, {"positions": stage.positions, "channels": left})
+            _numbers(printer, {"left_up": stage.ups[0], "right_up": stage.ups[1]})
+            places = {"min_shift": stage.shifts[0], "max_shift": stage.shifts[0]}
+        _numbers(printer, {"acc_bits": stage.acc_bits} | places)
+        _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
+
+
+def reciprocals(stage: MeanStage) -> NDArray[np.int64]:
+    """The table of avgpool.hpp: ceil(2^S / count) of every count of pixels, or of the only one there is."""
+    whole = max(1, stage.sum_bits - 1 + max(0, -stage.shift) - max(0, stage.shift))
+    places = whole + (stage.most - 1).bit_length()
+    counts = [stage.most] if _uniform(stage) else range(1, stage.most + 1)
+    found = [-(-(1 << places) // count) for count in counts]
+    return np.array(found if _uniform(stage) else [0, *found], np.int64)
+
+
+def _uniform(stage: MeanStage) -> bool:
+    """Whether every window has the same number of pixels that count."""
+    if stage.scan is None:
+        return True
+    top, left, bottom, right = stage.scan.pads
+    rows, cols = top + stage.scan.size[0] + bottom, left + stage.scan.size[1] + right
+    return stage.counted == (0, 0, rows, cols)
+
+
+def _cycles(stage: Stage) -> str:
+    return f"{stage_cycles(stage):,} cycles"
+
+
+def _activation(act: tuple[int | None, int | None]) -> str:
+    low, high = act
+    if low == 0 and high is None:
+        return "nn::Relu"
+    if low is None and high is None:
+        return "nn::None"
+    lower, upper = "-nn::unbounded" if low is None else str(low), "nn::unbounded" if high is None else str(high)
+    return f"nn::Clip<{lower}, {upper}>"
+
+
+def _scan(printer: Printer, scan: Scan) -> None:
+    (rows, cols), (out_rows, out_cols) = scan.size, scan.out
+    image = {"channels": scan.channels, "in_rows": rows, "in_cols": cols}
+    _numbers(printer, image | {"out_rows": out_rows, "out_cols": out_cols})
+    kernel = {"kernel_rows": scan.kernel[0], "kernel_cols": scan.kernel[1]}
+    _numbers(printer, kernel | {"stride_rows": scan.strides[0], "stride_cols": scan.strides[1]})
+    _numbers(printer, dict(zip(("pad_top", "pad_left", "pad_bottom", "pad_right"), scan.pads, strict=True)))
+
+
+def _numbers(printer: Printer, numbers: Mapping[str, int], note: str = "") -> None:
+    """A line of constants, and a note behind it."""
+    text = "static constexpr int " + ", ".join(f"{key} = {value}" for key, value in numbers.items()) + ";"
+    printer.line(f"{text}  // {note}" if note else text)

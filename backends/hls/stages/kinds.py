@@ -1,0 +1,245 @@
+"""What stands in the accelerator's dataflow: a stage for each layer, with numbers only.
+
+Tensors flow pixel by pixel with channels last, in tokens of some channels. A stage reads the streams of the stages it
+names, and writes one stream that has its own name; only a fork writes two. plan.py fills in the widths of tokens and
+the foldings, fifos.py the depths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.ir.formats import Canonical
+
+Ints = NDArray[np.int64]
+Bounds = tuple[int | None, int | None]
+
+LEAST_ROW = 4  # words of a line buffer's row: a write has landed before its place comes back (scan.hpp)
+DEFAULT_DEPTH = 2  # of a FIFO that nothing else is said of
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The walk of a kernel over an image: sizes as (rows, columns), pads as (top, left, bottom, right)."""
+
+    channels: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+    def takes(self, lanes: int) -> bool:
+        """Whether rows of tokens of `lanes` channels are long enough for the line buffer, if there is one."""
+        _, left, _, right = self.pads
+        words = (left + self.size[1] + right) * (self.channels // lanes)
+        return self.kernel[0] == 1 or words >= LEAST_ROW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One layer: what it is called, its line of the graph, the format and number of elements of its result.
+
+    reads: the streams that enter, by name; lanes: elements of the token that enters; depths: words of the FIFOs that
+    enter, in the order of `reads`; the plan fills in both.
+    """
+
+    name: str
+    line: str
+    format: Canonical
+    elements: int
+    reads: tuple[str, ...] = ()
+    lanes: int = 1
+    depths: tuple[int, ...] = ()
+
+    def depth(self, side: int) -> int:
+        """Words of a FIFO that enters."""
+        return self.depths[side] if self.depths else DEFAULT_DEPTH
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The streams that leave, by name."""
+        return (self.name,)
+
+    @property
+    def out_lanes(self) -> int:
+        """Elements of the token that leaves."""
+        return self.lanes
+
+    def entered_by(self, widths: Sequence[int]) -> Stage:
+        """The stage with tokens of these widths on the streams that it reads, in their order."""
+        return replace(self, lanes=widths[0]) if widths else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortStage(Stage):
+    """The AXI stream that comes in or goes out.
+
+    outside: its name; shape: of a frame, as the graph has it; order: its axes as the stream brings them, the last one
+    fastest, which is channels last.
+    """
+
+    outside: str
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    is_input: bool
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.name,) if self.is_input else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumStage(Stage):
+    """A conv2d or dense: positions times a matrix [outputs, inputs], rounded once.
+
+    weights: integers in the order of the stream; codes: what the memory holds; bias: in steps of the accumulator;
+    shift: places to the right, a channel; act: (low, high) in steps of the result, None where open; scan: None where
+    whole tokens make the input vector (dense, 1x1 convolutions, kernels that cover the image).
+    groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
+    """
+
+    in_format: Canonical
+    weight_format: Canonical
+    weights: Ints
+    codes: Ints
+    bias: Ints
+    shift: Ints
+    acc_bits: int
+    levels: int
+    act: Bounds
+    positions: int
+    scan: Scan | None
+    groups: int = 1
+    pe: int = 1
+    simd: int = 1
+
+    @property
+    def outputs(self) -> int:
+        return len(self.weights)
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weights.shape[1])
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every row has a vector of its own, so that the rows that work side by side read different ones."""
+        return self.groups > 1 and self.groups == self.outputs
+
+    @property
+    def parallel_rows(self) -> int:
+        """What pe must divide: the rows that may work side by side."""
+        return self.outputs if self.depthwise else self.outputs // self.groups
+
+    @property
+    def sharing(self) -> int:
+        """Groups of pe rows that go over the same vector, one after the other."""
+        return 1 if self.depthwise else self.outputs // self.groups // self.pe
+
+    @property
+    def width(self) -> int:
+        """Elements that the product takes in a cycle."""
+        return self.simd * self.pe if self.depthwise else self.simd
+
+    @property
+    def out_lanes(self) -> int:
+        return self.pe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolStage(Stage):
+    """Max pooling of the narrow numbers behind a rounding."""
+
+    scan: Scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanStage(Stage):
+    """Average pooling: the sum of a window, divided by the pixels that count, rounded once.
+
+    scan: None where the window is the whole image, of `positions` pixels; counted: the first row and column that count
+    and those behind the last, in padded coordinates; shift: places to the right; sum_bits: two's complement.
+    """
+
+    in_format: Canonical
+    channels: int
+    positions: int
+    scan: Scan | None
+    counted: tuple[int, int, int, int]
+    shift: int
+    sum_bits: int
+
+    @property
+    def most(self) -> int:
+        """Pixels of a window."""
+        return self.positions if self.scan is None else self.scan.kernel[0] * self.scan.kernel[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointStage(Stage):
+    """relu, clip or quantize on its own: each number rounded to another format, within bounds."""
+
+    in_format: Canonical
+    channels: int
+    acc_bits: int
+    shift: int
+    act: Bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinStage(Stage):
+    """add, mul or concat of two streams, rounded once.
+
+    op: "add", "mul" or "concat"; channels: of the two sides; broadcast: the right side has one pixel, which meets every
+    pixel of the left; ups: places to the left that bring both sides of an add to one step; shifts: places to the right
+    (one, or one a side for concat). entering: widths of the two sides' tokens, which are regrouped to `lanes`.
+    least: the depths of the two FIFOs below which the design stops for ever.
+    """
+
+    op: str
+    in_formats: tuple[Canonical, Canonical]
+    channels: tuple[int, int]
+    positions: int
+    acc_bits: int
+    shifts: tuple[int, ...]
+    ups: tuple[int, int] = (0, 0)
+    broadcast: bool = False
+    entering: tuple[int, int] = (1, 1)
+    least: tuple[int, int] = (1, 1)
+
+    def entered_by(self, widths: Sequence[int]) -> Stage:
+        left, right = widths
+        return replace(self, entering=(left, right))
+
+    def side_positions(self, side: int) -> int:
+        """Pixels of a frame that enter on a side."""
+        return 1 if side == 1 and self.broadcast else self.positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkStage(Stage):
+    """Two copies of a stream, for two readers."""
+
+    copies: tuple[str, str]
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return self.copies
+
+
+def ports_of(stages: Sequence[Stage]) -> tuple[PortStage, PortStage]:
+    """The two ends of a network."""
+    first, last = stages[0], stages[-1]
+    assert isinstance(first, PortStage)
+    assert isinstance(last, PortStage)
+    return first, last
+
+
+def writers(stages: Sequence[Stage]) -> dict[str, Stage]:
+    """Who writes each stream."""
+    return {stream: stage for stage in stages for stream in stage.writes}

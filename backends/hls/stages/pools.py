@@ -1,0 +1,87 @@
+"""Max, average and global average pooling as stages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bitwright.backends.hls.stages.flow import Flow, Made, pair
+from bitwright.backends.hls.stages.kinds import MeanStage, PoolStage, Scan
+from bitwright.backends.hls.stages.refusals import (
+    exact_bits,
+    format_of,
+    frame_of,
+    keeps_format,
+    refused,
+    shift_of,
+    takes_rows,
+)
+from bitwright.ir.graph import Node
+from bitwright.ir.ops import integer, integers
+from bitwright.ir.text import node_text
+
+
+def pool_stages(node: Node, x: Flow) -> Made:
+    """maxpool2d, which rounds nothing."""
+    format = format_of(node.result, "result")
+    keeps_format(node)
+    frame, walk = _walk(node, x)
+    made = PoolStage(
+        name=node.name,
+        line=node_text(node),
+        format=format,
+        elements=int(np.prod(frame)),
+        reads=(x.stream,),
+        scan=walk,
+    )
+    return Made([made], Flow(made.name, frame))
+
+
+def mean_stages(node: Node, x: Flow) -> Made:
+    """avgpool2d and globalavgpool."""
+    in_format, format = format_of(node.operand(0), "input"), format_of(node.result, "result")
+    if len(x.layout) != 3:
+        raise refused(node, "a pooling takes an image")
+    frame: tuple[int, ...]
+    walk: Scan | None
+    if node.op == "globalavgpool":
+        frame, walk, pixels = (x.channels, 1, 1), None, x.positions
+        counted = (0, 0, x.layout[1], x.layout[2])
+    else:
+        frame, walk = _walk(node, x)
+        pixels = walk.kernel[0] * walk.kernel[1]
+        top, left, bottom, right = walk.pads
+        inside = (top, left, top + walk.size[0], left + walk.size[1])
+        around = (0, 0, inside[2] + bottom, inside[3] + right)
+        counted = around if integer(node, "count_pads") else inside
+    places = shift_of(node, int(format.step_exponents) - int(in_format.step_exponents))
+    sum_bits = (in_format.max_code * pixels).bit_length() + 1
+    # The judge divides in float64; with this many bits to spare, no quotient is rounded onto a tie that it is not.
+    exact_bits(node, sum_bits + max(-places, 0) + pixels.bit_length() + 1)
+    made = MeanStage(
+        name=node.name,
+        line=node_text(node),
+        format=format,
+        elements=int(np.prod(frame)),
+        reads=(x.stream,),
+        in_format=in_format,
+        channels=x.channels,
+        positions=frame[1] * frame[2] if walk else pixels,
+        scan=walk,
+        counted=counted,
+        shift=places,
+        sum_bits=sum_bits,
+    )
+    return Made([made], Flow(made.name, frame))
+
+
+def _walk(node: Node, x: Flow) -> tuple[tuple[int, ...], Scan]:
+    """The frame of the result, and the walk of the window."""
+    frame = frame_of(node.result)
+    if len(x.layout) != 3:
+        raise refused(node, "a pooling takes an image")
+    pads = integers(node, "pads")
+    kernel, strides = pair(integers(node, "kernel")), pair(integers(node, "strides"))
+    image = pair(x.layout[1:])
+    walk = Scan(x.channels, image, pair(frame[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
+    takes_rows(node, walk)
+    return frame, walk

@@ -1,0 +1,121 @@
+"""What engines take: which nodes, formats and shapes, and the words in which anything else is refused by name."""
+
+from __future__ import annotations
+
+from bitwright.backends.hls.stages.kinds import LEAST_ROW, Scan
+from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Canonical
+from bitwright.ir.graph import Node, Value
+from bitwright.ir.ops import integer, integers, string
+from bitwright.ir.text import node_text
+from bitwright.ir.types import Type
+
+WIDEST_FORMAT = 32
+WIDEST_ACCUMULATOR = 63
+WIDEST_EXACT = 53  # bits of a number that the judge holds in float64, where no accumulator says otherwise
+CHANNELS_FIRST = (0, 3, 1, 2)
+ENGINES = (
+    *("conv2d", "dense", "maxpool2d", "avgpool2d", "globalavgpool"),
+    *("add", "mul", "concat", "relu", "clip", "quantize"),
+)
+SUPPORTED = ", ".join(ENGINES) + ", flatten and reshape to a row a sample"
+_WITHOUT_STAGE = ("flatten", "reshape")
+_SUMS = ("conv2d", "dense")
+_POOLS = ("maxpool2d", "avgpool2d")
+
+
+def why_not(node: Node) -> str | None:
+    """Why a node cannot be built, or None if it can; for `bitwright check`, which asks before formats are chosen."""
+    if node.op == "transpose":
+        first = node.operand(0).producer is None and integers(node, "perm") == CHANNELS_FIRST
+        return None if first else "only a transpose of an input from channels last needs no engine"
+    if node.op not in (*ENGINES, *_WITHOUT_STAGE):
+        return f"{node.op} has no engine; there are {SUPPORTED}"
+    reason = _of_its_attributes(node)
+    if reason:
+        return reason
+    constant = next((value.name for value in _streams(node) if value.tensor is not None), None)
+    if constant is not None:
+        return f"its operand %{constant} is constant; {node.op} takes two streams"
+    shape = node.result.type.shape if isinstance(node.result.type, Type) else None
+    if shape is None or not all(isinstance(dim, int) for dim in shape[1:]):
+        return f"its result has no fixed shape: {node.result.type}"
+    if node.op in _WITHOUT_STAGE and len(shape) != 2 and shape[2:] != (1, 1):
+        return "only a reshape to one row a sample needs no engine"
+    return None
+
+
+def _streams(node: Node) -> list[Value]:
+    """The operands that flow, rather than being weights."""
+    operands = node.operands[:1] if node.op in _SUMS else node.operands
+    return [value for value in operands if value is not None]
+
+
+def _of_its_attributes(node: Node) -> str | None:
+    if node.op == "conv2d" and integers(node, "dilations") != (1, 1):
+        return "dilated convolutions have no engine yet"
+    if node.op in _POOLS:
+        what = "max" if node.op == "maxpool2d" else "average"
+        if integers(node, "dilations") != (1, 1) or integer(node, "ceil"):
+            return f"{what} pooling with dilations or rounding up has no engine yet"
+        kernel = integers(node, "kernel")
+        if any(pad >= kernel[i % 2] for i, pad in enumerate(integers(node, "pads"))):
+            return "its padding is as wide as its kernel"
+    if node.op in _SUMS:
+        if string(node, "act") not in ("none", "relu", "clip"):
+            return f"the activation {string(node, 'act')} has no engine yet"
+        if node.operand(1).tensor is None:
+            return "its weights are computed, not constant"
+    return None
+
+
+def refused(node: Node, reason: str) -> CompileError:
+    """The error that says why a node cannot be built, with its line."""
+    source = f" ({node.source})" if node.source else ""
+    return CompileError(f"%{node.name}{source}: {reason}\n  {node_text(node)}")
+
+
+def format_of(value: Value, what: str) -> Canonical:
+    """The format of an activation. Raises CompileError if it is not FIXED or UFIXED."""
+    number = value.tensor_type.number
+    usable = isinstance(number, Canonical) and number.kind in ("FIXED", "UFIXED") and number.axis is None
+    if not usable or not isinstance(number, Canonical) or number.width > WIDEST_FORMAT:
+        raise CompileError(
+            f"{what} %{value.name} is {value.type}; engines take FIXED and UFIXED of at most {WIDEST_FORMAT} bits",
+            help='choose formats with --formats "FIXED 8"',
+        )
+    return number
+
+
+def frame_of(value: Value) -> tuple[int, ...]:
+    """The shape of one sample. Raises CompileError if it is neither [C,H,W] nor [K] of fixed size."""
+    shape = value.tensor_type.shape
+    if shape is None or len(shape) not in (2, 4) or not all(isinstance(dim, int) for dim in shape[1:]):
+        raise CompileError(f"%{value.name} : {value.type} is no [N,C,H,W] or [N,K] of fixed size")
+    return tuple(dim for dim in shape[1:] if isinstance(dim, int))
+
+
+def keeps_format(node: Node) -> None:
+    """Raise CompileError if an op that only moves numbers is to round them."""
+    if node.operand(0).tensor_type.number != node.result.tensor_type.number:
+        raise refused(node, f"{node.op} keeps its input's format, {node.operand(0).type}")
+
+
+def takes_rows(node: Node, scan: Scan) -> None:
+    """Raise CompileError if even tokens of one number make rows that are too short."""
+    if not scan.takes(1):
+        raise refused(node, f"its padded rows have fewer than {LEAST_ROW} numbers, the least that a line buffer takes")
+
+
+def shift_of(node: Node, places: int) -> int:
+    """Places to the right from a sum to its result. Raises CompileError if they are out of range."""
+    if abs(places) >= WIDEST_ACCUMULATOR:
+        raise refused(node, f"its sums lie {abs(places)} places from its result: the formats do not fit together")
+    return places
+
+
+def exact_bits(node: Node, bits: int) -> int:
+    """The width of a sum that has no accumulator of its own. Raises CompileError if float64 would not hold it."""
+    if bits > WIDEST_EXACT:
+        raise refused(node, f"its sums need {bits} bits, engines have at most {WIDEST_EXACT}")
+    return bits

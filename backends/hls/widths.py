@@ -1,0 +1,287 @@
+"""The cheapest foldings for an interval, over all widths of the tokens between the stages.
+
+A stage's choices are a table: a width for each class of streams that it touches (streams between which nothing changes
+the width are one class), and the simd or the like that is its own. For an interval T and a price for each resource,
+every table becomes the price of the cheapest choice of at most T cycles for each combination of widths; the sum of all
+tables is minimised by eliminating one class after the other, that with the fewest neighbours first. That is exact, and
+quick as long as few branches run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.estimate import (
+    Cost,
+    cost,
+    engine_cost,
+    entry_cost,
+    loop_cycles,
+    side_cost,
+    stage_cycles,
+    sum_cycles,
+)
+from bitwright.backends.hls.stages import (
+    JoinStage,
+    MeanStage,
+    PoolStage,
+    PortStage,
+    Stage,
+    SumStage,
+)
+
+MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
+SCARCE = 1e9  # how much more the scarce resource counts than all together
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@cache
+def divisors(number: int) -> tuple[int, ...]:
+    """Every number that divides, ascending."""
+    return tuple(d for d in range(1, number + 1) if number % d == 0)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The choices of one stage: axes are classes of streams, the last axis is its own.
+
+    cycles: [widths..., own], infinite where there is no such choice; shares: [resources, widths..., own].
+    """
+
+    stage: int
+    axes: tuple[int, ...]
+    own: tuple[int, ...]
+    cycles: Floats
+    shares: Floats
+
+
+class Choices:
+    """Every folding of some stages with every width of token that may enter them, on a board."""
+
+    def __init__(self, stages: Sequence[Stage], board: Board) -> None:
+        self.stages = [plain(stage) for stage in stages]
+        self.board = board
+        self.names = tuple(_resources(Cost(), board))
+        self.classes: dict[str, int] = {}
+        self.widths: list[tuple[int, ...]] = []
+        known: dict[object, _Table] = {}
+        self.tables = [self._table(index, known) for index in range(len(self.stages))]
+        self.order = _order([table.axes for table in self.tables], len(self.widths))
+        found = np.unique(np.concatenate([table.cycles.reshape(-1) for table in self.tables]))
+        self.targets = [int(cycles) for cycles in found if np.isfinite(cycles)]
+
+    def _table(self, index: int, known: dict[object, _Table]) -> _Table:
+        stage = self.stages[index]
+        entering = [self.classes[stream] for stream in stage.reads]
+        if isinstance(stage, SumStage):
+            leaving = self._new(stage, divisors(stage.parallel_rows))
+            own: tuple[int, ...] = divisors(stage.inputs)
+        elif isinstance(stage, JoinStage):
+            left, right = stage.channels
+            both = divisors(int(np.gcd(left, right)))
+            leaving, own = self._new(stage, both), (1,)
+        elif isinstance(stage, PortStage) and stage.is_input:
+            leaving, own = self._new(stage, (1,)), (1,)
+        else:
+            leaving, own = entering[0], (1,)
+            self.classes |= dict.fromkeys(stage.writes, leaving)
+        axes = tuple(dict.fromkeys([*entering, leaving]))
+        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(self.widths[axis] for axis in axes))
+        if key not in known:
+            known[key] = self._filled(index, axes, entering, leaving, own)
+        return replace(known[key], stage=index, axes=axes)
+
+    def _new(self, stage: Stage, widths: tuple[int, ...]) -> int:
+        self.widths.append(widths)
+        self.classes[stage.name] = len(self.widths) - 1
+        return len(self.widths) - 1
+
+    def _filled(
+        self, index: int, axes: tuple[int, ...], entering: Sequence[int], leaving: int, own: tuple[int, ...]
+    ) -> _Table:
+        stage = self.stages[index]
+        widths = [np.array(self.widths[axis]) for axis in axes]
+        grid = np.meshgrid(*widths, np.array(own), indexing="ij")
+        if isinstance(stage, SumStage):
+            lanes, pe = (grid[axes.index(axis)] for axis in (entering[0], leaving))
+            cycles, shares = self._sum(stage, lanes, pe, grid[-1])
+        elif isinstance(stage, JoinStage):
+            left, right, lanes = (grid[axes.index(axis)] for axis in (*entering, leaving))
+            cycles, shares = self._join(stage, left, right, lanes)
+        else:
+            cycles, shares = self._each(grid[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
+        return _Table(index, axes, own, cycles, shares)
+
+    def _sum(self, stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> tuple[Floats, Floats]:
+        """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
+        takes = np.vectorize(lambda width: stage.scan is None or stage.scan.takes(width), otypes=[bool])(lanes)
+        possible = takes & (pe * simd <= MOST_MULTIPLIERS)
+        cycles = np.where(possible, sum_cycles(stage, lanes, pe, simd), np.inf)
+        entry = self._looked_up(lanes, lambda width: entry_cost(replace(stage, lanes=width)))
+        both = np.where(possible, pe * (stage.inputs + 1) + simd, stage.inputs + 2)  # one number for a folding
+        engine = self._looked_up(
+            both,
+            lambda number: engine_cost(
+                replace(stage, pe=number // (stage.inputs + 1), simd=number % (stage.inputs + 1)), self.board
+            ),
+        )
+        return cycles, entry + engine
+
+    def _join(self, stage: JoinStage, left: Ints, right: Ints, lanes: Ints) -> tuple[Floats, Floats]:
+        most = 1 + max(stage.channels)
+
+        def entering(side: int, width: Ints) -> Floats:
+            return self._looked_up(
+                width * most + lanes,
+                lambda number: side_cost(_joined(stage, (number // most, number // most), number % most), side),
+            )
+
+        engine = self._looked_up(lanes, lambda width: engine_cost(_joined(stage, (width, width), width), self.board))
+        elements = [stage.side_positions(side) * stage.channels[side] for side in (0, 1)]
+        slowest = np.maximum(elements[0] // np.gcd(left, lanes), elements[1] // np.gcd(right, lanes))
+        together = sum(elements) if stage.op == "concat" else elements[0]
+        cycles = loop_cycles(np.maximum(slowest, together // lanes)).astype(np.float64)
+        return cycles, entering(0, left) + entering(1, right) + engine
+
+    def _each(self, widths: Ints, made: Callable[[int], Stage | None]) -> tuple[Floats, Floats]:
+        """Of a stage that has no choice but the width of its tokens."""
+        stages = {int(width): made(int(width)) for width in np.unique(widths)}
+        cycles = np.vectorize(
+            lambda width: np.inf if (stage := stages[int(width)]) is None else float(stage_cycles(stage)),
+            otypes=[np.float64],
+        )(widths)
+        return cycles, self._looked_up(
+            widths, lambda width: Cost() if (stage := stages[width]) is None else cost(stage, self.board)
+        )
+
+    def _looked_up(self, keys: Ints, need: Callable[[int], Cost]) -> Floats:
+        """The shares of the board, [resources, ...], worked out once for each number in `keys`."""
+        different, places = np.unique(keys, return_inverse=True)
+        rows = [list(_resources(need(int(key)), self.board).values()) for key in different]
+        return np.asarray(np.array(rows).T[:, places.reshape(keys.shape)])
+
+    def cheapest(self, target: int, scarce: str = "") -> list[Stage] | None:
+        """The stages of at most `target` cycles that need the smallest shares of the board, or None if there are none.
+
+        scarce: the resource of which they are to need the least; else all count alike.
+        """
+        weights = np.array([1.0 + SCARCE * (name == scarce) for name in self.names])
+        bests, prices = [], []
+        for table in self.tables:
+            weighed = np.where(table.cycles <= target, np.tensordot(weights, table.shares, 1), np.inf)
+            best = weighed.argmin(-1)
+            bests.append(best)
+            prices.append((table.axes, np.take_along_axis(weighed, best[..., None], -1)[..., 0]))
+        picked = _eliminated(prices, self.order)
+        if picked is None:
+            return None
+        made: list[Stage] = []
+        for table, best in zip(self.tables, bests, strict=True):
+            stage = self.stages[table.stage]
+            width = {axis: self.widths[axis][picked[axis]] for axis in table.axes}
+            own = table.own[int(best[tuple(picked[axis] for axis in table.axes)])]
+            entered = stage.entered_by([width[self.classes[stream]] for stream in stage.reads])
+            leaving = self.classes[stage.writes[0]] if stage.writes else table.axes[0]
+            chosen = folded(entered, width[leaving], own)
+            assert chosen is not None
+            made.append(chosen)
+        return made
+
+
+def plain(stage: Stage) -> Stage:
+    """A stage without the folding and the depths of an earlier plan."""
+    if isinstance(stage, SumStage):
+        return replace(stage, lanes=1, depths=(), pe=1, simd=1)
+    if isinstance(stage, JoinStage):
+        return replace(stage, lanes=1, depths=(), entering=(1, 1), least=(1, 1))
+    return replace(stage, lanes=1, depths=())
+
+
+def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
+    """The stage, whose entering widths are set, with tokens of `width` leaving; None if it takes no such tokens."""
+    if isinstance(stage, SumStage):
+        return replace(stage, pe=width, simd=own)
+    if isinstance(stage, JoinStage):
+        return replace(stage, lanes=width)
+    if isinstance(stage, PoolStage | MeanStage) and stage.scan is not None and not stage.scan.takes(stage.lanes):
+        return None
+    return stage
+
+
+def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStage:
+    return replace(stage, entering=entering, lanes=lanes)
+
+
+def _shape(stage: Stage) -> object:
+    """What stages that cost and take the same have in common."""
+    fields = dict(vars(stage))
+    for name in ("name", "line", "reads", "copies", "outside", "weights", "codes", "bias"):
+        fields.pop(name, None)
+    if isinstance(stage, SumStage):
+        fields |= {"weights": stage.weights.shape, "shift": (int(stage.shift.min()), int(stage.shift.max()))}
+    return type(stage), tuple(sorted((name, repr(value)) for name, value in fields.items()))
+
+
+def _resources(need: Cost, board: Board) -> dict[str, float]:
+    """Shares of a board, by resource."""
+    return {name: amount / max(have, 1) for name, (amount, have) in shares(need, board).items()}
+
+
+def shares(total: Cost, board: Board) -> Mapping[str, tuple[float, int]]:
+    """What a design needs (the upper end of a range) and what the board has, by resource."""
+    return {
+        "LUT": (total.lut[1], board.lut),
+        "FF": (total.ff[1], board.ff),
+        "BRAM18": (total.bram18, 2 * board.bram36),
+        "DSP": (total.dsp, board.dsp),
+    }
+
+
+def _order(tables: Sequence[tuple[int, ...]], count: int) -> list[int]:
+    """The variables in an order in which to eliminate them: that with the fewest neighbours first."""
+    near: dict[int, set[int]] = {variable: set() for variable in range(count)}
+    for axes in tables:
+        for axis in axes:
+            near[axis] |= set(axes) - {axis}
+    order: list[int] = []
+    while near:
+        variable = min(near, key=lambda v: (len(near[v]), v))
+        others = near.pop(variable)
+        for other in others:
+            near[other] = (near[other] | others) - {other, variable}
+        order.append(variable)
+    return order
+
+
+def _eliminated(tables: Sequence[tuple[tuple[int, ...], Floats]], order: Sequence[int]) -> dict[int, int] | None:
+    """For each variable the value that makes the sum of the tables least, or None if every sum is infinite."""
+    left = list(tables)
+    steps: list[tuple[int, tuple[int, ...], NDArray[np.int64]]] = []
+    for variable in order:
+        mine = [table for table in left if variable in table[0]]
+        left = [table for table in left if variable not in table[0]]
+        axes = tuple(sorted({axis for of_table, _ in mine for axis in of_table} - {variable}))
+        total = sum((_spread(*table, (*axes, variable)) for table in mine), np.zeros(()))
+        steps.append((variable, axes, total.argmin(-1)))
+        left.append((axes, total.min(-1)))
+    if not np.isfinite(sum(float(table) for _, table in left)):
+        return None
+    picked: dict[int, int] = {}
+    for variable, axes, best in reversed(steps):
+        picked[variable] = int(best[tuple(picked[axis] for axis in axes)])
+    return picked
+
+
+def _spread(axes: tuple[int, ...], table: Floats, onto: tuple[int, ...]) -> Floats:
+    """A table with its axes in the order of `onto`, of length 1 where it has none."""
+    order = [axes.index(axis) for axis in onto if axis in axes]
+    shape = [table.shape[axes.index(axis)] if axis in axes else 1 for axis in onto]
+    return table.transpose(order).reshape(shape)

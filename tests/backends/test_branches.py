@@ -1,0 +1,376 @@
+"""Networks with branches: every bit of every layer, FIFOs at their depths, and one word less where streams meet.
+
+All run with bounded streams, where a stream that is too shallow stops the design as it would on the board. Depths are
+set while it runs, so one compilation serves every depth.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bitwright.backends.hls.compare import compare_layers, input_format
+from bitwright.backends.hls.csim import Accelerator, ap_headers
+from bitwright.backends.hls.estimate import estimate
+from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
+from bitwright.backends.hls.plan import plan
+from bitwright.backends.hls.stages import (
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PointStage,
+    Stage,
+    SumStage,
+    ports_of,
+    stages_of,
+)
+from bitwright.ir.errors import CompileError
+from bitwright.ir.evaluate import evaluate
+from bitwright.ir.graph import Graph
+from bitwright.ir.parse import parse
+from bitwright.ir.tensor import Array
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
+
+SEEDS = (5, 17, 26)
+
+# The three ways in which networks branch, at their plan's own foldings.
+BLOCKS = {
+    "residual": """graph @residual {
+      input %residual.x : FIXED<8>[N,3,8,8]
+      weight %residual.c0.w = 000000a1 : FIXED<6>[4,3,3,3]
+      weight %residual.c1.w = 000000a2 : BIN<1,B=2>[4,4,3,3]
+      weight %residual.c2.w = 000000a3 : EXP<4,B=9>[4,4,3,3]
+      %residual.c0 = conv2d(%residual.x, %residual.c0.w) {act=relu, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,8,8]
+      %residual.c1 = conv2d(%residual.c0, %residual.c1.w) {act=relu, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,8,8]
+      %residual.c2 = conv2d(%residual.c1, %residual.c2.w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<7,B=1>[N,4,8,8]
+      %residual.s = add(%residual.c2, %residual.c0) : FIXED<8,B=-1>[N,4,8,8]
+      %residual.r = relu(%residual.s) : UFIXED<6>[N,4,8,8]
+      output %residual.r as "residual.y"
+    }""",
+    "inception": """graph @inception {
+      input %inception.x : FIXED<8>[N,4,6,7]
+      weight %inception.a.w = 000000a4 : FIXED<5>[2,4,1,1]
+      weight %inception.b.w = 000000a5 : FIXED<4,B={0,1,0,1}@0>[4,2,3,3]
+      %inception.a = conv2d(%inception.x, %inception.a.w) {kernel=[1,1]} : FIXED<6>[N,2,6,7]
+      %inception.b = conv2d(%inception.x, %inception.b.w) {groups=2, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,6,7]
+      %inception.p = avgpool2d(%inception.x) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<9>[N,4,6,7]
+      %inception.c = concat(%inception.a, %inception.b, %inception.p) {axis=1} : FIXED<7>[N,10,6,7]
+      output %inception.c as "inception.y"
+    }""",
+    "gated": """graph @gated {
+      input %gated.x : FIXED<8>[N,4,5,6]
+      weight %gated.d.w = 000000a6 : FIXED<6>[4,1,3,3]
+      weight %gated.u.w = 000000a7 : FIXED<6>[2,4]
+      weight %gated.v.w = 000000a8 : FIXED<6>[4,2]
+      %gated.d = conv2d(%gated.x, %gated.d.w) {act=relu, groups=4, kernel=[3,3], pads=[1,1,1,1]} : UFIXED<7>[N,4,5,6]
+      %gated.m = globalavgpool(%gated.d) : UFIXED<9,B=1>[N,4,1,1]
+      %gated.f = flatten(%gated.m) : UFIXED<9,B=1>[N,4]
+      %gated.u = dense(%gated.f, %gated.u.w) {act=relu} : UFIXED<8>[N,2]
+      %gated.v = dense(%gated.u, %gated.v.w) {act=clip, act_max=1.0, act_min=0.0} : UFIXED<6>[N,4]
+      %gated.g = reshape(%gated.v) {shape=[0,4,1,1]} : UFIXED<6>[N,4,1,1]
+      %gated.s = mul(%gated.g, %gated.d) : FIXED<8>[N,4,5,6]
+      %gated.c = clip(%gated.s) {max=0.75, min=0.1} : FIXED<6>[N,4,5,6]
+      output %gated.c as "gated.y"
+    }""",
+    # Ends of what the engines take: means that tie and that fall below a step, sums that shift, a value twice.
+    "ends": """graph @ends {
+      input %ends.x : FIXED<5>[N,2,4,4]
+      %ends.a = avgpool2d(%ends.x) {kernel=[2,2], pads=[1,0,0,1], strides=[1,2]} : FIXED<4,B=-1>[N,2,4,2]
+      %ends.b = avgpool2d(%ends.a) {count_pads=1, kernel=[2,2], pads=[1,0,0,1]} : FIXED<12,B=4>[N,2,4,2]
+      %ends.s = add(%ends.b, %ends.b) : FIXED<5,B=-9>[N,2,4,2]
+      %ends.t = mul(%ends.b, %ends.a) : FIXED<32,B=2>[N,2,4,2]
+      %ends.u = add(%ends.t, %ends.s) : FIXED<20>[N,2,4,2]
+      %ends.q = quantize(%ends.u) : UFIXED<3>[N,2,4,2]
+      %ends.g = globalavgpool(%ends.q) : FIXED<2,B=-2>[N,2,1,1]
+      output %ends.g as "ends.y"
+    }""",
+}
+
+
+class Case:
+    """A network, its folded stages, inputs, and what must come out."""
+
+    def __init__(self, graph: Graph, stages: Sequence[Stage], x: Array) -> None:
+        self.graph, self.stages, self.x = graph, list(stages), x
+        (self.y,) = evaluate(graph, {"": x}).values()
+        self.golden = tuple(
+            (integers := port.format.integers(values))
+            .transpose(0, *(axis + 1 for axis in port.order))
+            .reshape(len(integers), -1)
+            for port, values in zip(ports_of(self.stages), (x, self.y), strict=True)
+        )
+
+
+@pytest.fixture(scope="module")
+def cases(networks: ModuleType) -> dict[str, Case]:
+    found = {f"dag{seed}": Case(*networks.branching(seed)) for seed in SEEDS}
+    rng = np.random.default_rng(2)
+    for name, text in BLOCKS.items():
+        graph = parse(text)
+        shape = [dim for dim in (graph.inputs[0].tensor_type.shape or ())[1:] if isinstance(dim, int)]
+        number = input_format(graph)
+        x = rng.uniform(float(number.min), float(number.max), (6, *shape))
+        found[name] = Case(graph, plan(stages_of(graph), networks.BOARD).stages, x)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folders(networks: ModuleType, cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("branches")
+    for name, case in cases.items():
+        networks.write(root / name, case.graph, case.stages, case.golden)
+    return {name: root / name for name in cases}
+
+
+@pytest.fixture(scope="module")
+def accelerators(networks: ModuleType, folders: dict[str, Path]) -> dict[str, Accelerator]:
+    """All of them with bounded streams, as one source."""
+    library = next(iter(folders.values())).parent / "bounded.so"
+    made = networks.bundled(list(folders.values()), library, "-O0", "-DBITWRIGHT_BOUNDED")
+    return {accelerator.name: accelerator for accelerator in made}
+
+
+NAMES = [*(f"dag{seed}" for seed in SEEDS), *BLOCKS]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", NAMES)
+def test_every_bit_at_the_emitted_depths(
+    name: str, cases: dict[str, Case], accelerators: dict[str, Accelerator]
+) -> None:
+    case, accelerator = cases[name], accelerators[name]
+    np.testing.assert_array_equal(accelerator.run(case.golden[0]), case.golden[1])
+    rows = compare_layers(accelerator, case.graph, case.x)
+    assert {row.name: row.first for row in rows if row.differ} == {}
+    computed = {stage.name for stage in case.stages if not isinstance(stage, ForkStage) and stage.writes}
+    assert {row.name for row in rows} == {name for name in computed if not re.search(r"\.of\d+$", name)}
+
+
+def joins(stages: Sequence[Stage]) -> Iterator[tuple[JoinStage, int]]:
+    for stage in stages:
+        if isinstance(stage, JoinStage):
+            yield from ((stage, side) for side in (0, 1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", NAMES)
+def test_one_word_less_where_streams_meet_is_a_deadlock(
+    name: str, cases: dict[str, Case], accelerators: dict[str, Accelerator]
+) -> None:
+    """The analysis is exact: at the least depth every frame comes out, one below it nothing moves any more."""
+    case, accelerator = cases[name], accelerators[name]
+    frames, results = case.golden[0][:2], case.golden[1][:2]
+    if name in ("residual", "inception", "gated"):
+        assert any(stage.least[side] > 2 for stage, side in joins(case.stages))
+    try:
+        for stage, side in joins(case.stages):
+            stream, least = stage.reads[side], stage.least[side]
+            assert stage.depth(side) >= least
+            accelerator.bound({stream: least})
+            np.testing.assert_array_equal(accelerator.run(frames), results, err_msg=f"{stream}: {least}")
+            if least > 1:
+                accelerator.bound({stream: least - 1})
+                with pytest.raises(CompileError, match="frame 0: deadlock: full: ") as caught:
+                    accelerator.run(frames)
+                assert f"{stream} (depth {least - 1})" in caught.value.message
+    finally:
+        accelerator.bound({})
+
+
+@needs_compiler
+def test_a_deadlock_names_the_cycle(accelerators: dict[str, Accelerator], cases: dict[str, Case]) -> None:
+    """The shortcut is full while the sum waits for what must come through the convolutions beside it."""
+    case, accelerator = cases["residual"], accelerators["residual"]
+    join = next(stage for stage in case.stages if isinstance(stage, JoinStage))
+    shortcut = "residual.c0.to.residual.s"
+    assert join.reads == ("residual.c2", shortcut)
+    accelerator.bound({shortcut: 3})
+    with pytest.raises(CompileError) as caught:
+        accelerator.run(case.golden[0])
+    accelerator.bound({})
+    found = re.fullmatch(r"C simulation of residual: frame 0: deadlock: full: (.*); empty: (.*)", caught.value.message)
+    assert found is not None
+    full, empty = (set(part.split(", ")) for part in found.groups())
+    assert f"{shortcut} (depth 3)" in full
+    assert {"residual.c2", "residual.c1", "windows", "residual.c0.to.residual.c1"} <= empty | {"residual.c2"}
+    assert not any(stream.startswith("residual.x") for stream in full), "only the streams of the cycle"
+
+
+def test_the_networks_have_everything(cases: dict[str, Case]) -> None:
+    found: set[str] = set()
+    for case in cases.values():
+        for stage in case.stages:
+            found |= set(_features(stage))
+    assert found == {
+        *("fork", "add", "mul", "concat", "concat of three", "broadcast add", "broadcast mul", "one value twice"),
+        *("regrouped left", "regrouped right", "aligned left", "aligned right", "deep", "shallow"),
+        *("relu", "clip", "quantize", "grouped", "depthwise", "depthwise in parallel", "depthwise in chunks"),
+        *("mean", "mean of the image", "mean with padding that counts", "mean with padding that does not"),
+        *("mean to the left", "mean to the right", "several lanes", "one lane", "FIXED", "BIN", "EXP"),
+    }
+
+
+def _features(stage: Stage) -> list[str]:
+    yes: dict[str, bool] = {}
+    if isinstance(stage, ForkStage):
+        yes = {"fork": True}
+    elif isinstance(stage, JoinStage):
+        name = ("broadcast " if stage.broadcast else "") + stage.op
+        yes = {
+            name: True,
+            "concat of three": stage.name.endswith(".of2"),
+            "one value twice": stage.op == "add" and stage.reads[0].split(".to.")[0] == stage.reads[1].split(".to.")[0],
+            "regrouped left": stage.entering[0] != stage.lanes,
+            "regrouped right": stage.entering[1] != stage.lanes,
+            "aligned left": stage.ups[0] > 0,
+            "aligned right": stage.ups[1] > 0,
+            "deep": max(stage.least) > 10,
+            "shallow": max(stage.least) <= 2,
+            "several lanes": stage.lanes > 1,
+            "one lane": stage.lanes == 1,
+        }
+    elif isinstance(stage, PointStage):
+        yes = {re.split(r" = |\(", stage.line)[1]: True}
+    elif isinstance(stage, MeanStage):
+        padded = stage.scan is not None and any(stage.scan.pads)
+        counts = stage.counted[:2] == (0, 0)
+        yes = {
+            "mean": stage.scan is not None,
+            "mean of the image": stage.scan is None,
+            "mean with padding that counts": padded and counts,
+            "mean with padding that does not": padded and not counts,
+            "mean to the left": stage.shift < 0,
+            "mean to the right": stage.shift > 0,
+        }
+    elif isinstance(stage, SumStage):
+        yes = {
+            stage.weight_format.kind: True,
+            "grouped": stage.groups > 1 and not stage.depthwise,
+            "depthwise": stage.depthwise,
+            "depthwise in parallel": stage.depthwise and stage.pe > 1,
+            "depthwise in chunks": stage.depthwise and 1 < stage.simd < stage.inputs,
+        }
+    return [name for name, holds in yes.items() if holds]
+
+
+# ---- other builds of the same sources -----------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_sanitizers_find_nothing(networks: ModuleType, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Read and written out of bounds, shifted and overflowed: nothing, in every engine."""
+    program = tmp_path / "sanitized"
+    flags = ["-O0", "-g0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"]
+    networks.testbenches([folders[name] for name in BLOCKS], program, *flags)
+    vectors = [str(folders[name] / "tb" / f"golden_{side}.txt") for name in BLOCKS for side in ("input", "output")]
+    done = subprocess.run([str(program), *vectors], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    assert done.stdout.count("every output bit as it should be") == len(BLOCKS)
+
+
+@needs_compiler
+def test_ap_types_give_the_same_bits(
+    networks: ModuleType, cases: dict[str, Case], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    try:
+        headers = ap_headers()
+    except CompileError as error:
+        pytest.skip(str(error))
+    quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+    names = ("gated", "ends")
+    flags = ["-O0", "-DBITWRIGHT_AP_TYPES", "-isystem", str(headers), *quiet]
+    made = networks.bundled([folders[name] for name in names], tmp_path / "ap.so", *flags)
+    for name, accelerator in zip(names, made, strict=True):
+        np.testing.assert_array_equal(accelerator.run(cases[name].golden[0]), cases[name].golden[1])
+
+
+# ---- time ---------------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """A pipelined loop, cycle by cycle: it stands still while a stream that it reads is empty, or one is full.
+
+    A token is written DEPTH cycles after its trip began. The next frame begins when the last token has left.
+    """
+
+    def __init__(self, loop: Loop, fifos: Mapping[str, tuple[deque[int], int]]) -> None:
+        self.ins = [fifos[stream] for stream in loop.reads]
+        self.outs = [fifos[stream] for stream in loop.writes]
+        self.trips = loop.trips
+        self.reads: list[list[int]] = [[] for _ in range(loop.trips)]
+        self.writes = [False] * loop.trips
+        for side, tokens in enumerate(loop.tokens_in):
+            for trip in loop.read_trip(side, np.arange(tokens)).tolist():
+                self.reads[trip].append(side)
+        for trip in loop.write_trip(np.arange(loop.tokens_out)).tolist() if loop.writes else ():
+            self.writes[trip] = True
+        self.trip = self.clock = self.last = 0
+        self.pipeline: deque[int] = deque()
+        self.ends: list[int] = []
+
+    def step(self, now: int) -> bool:
+        """Whether anything moved."""
+        due = bool(self.pipeline) and self.clock >= self.pipeline[0] + DEPTH
+        running = self.trip < self.trips
+        if due and any(len(tokens) >= depth for tokens, depth in self.outs):
+            return False
+        if running and not all(self.ins[side][0] for side in self.reads[self.trip]):
+            return False
+        if due:
+            self.pipeline.popleft()
+            for tokens, _ in self.outs:
+                tokens.append(now)
+        if running:
+            for side in self.reads[self.trip]:
+                self.ins[side][0].popleft()
+            if self.writes[self.trip]:
+                self.pipeline.append(self.clock)
+            self.trip, self.last = self.trip + 1, self.clock
+        elif not self.pipeline and self.clock >= self.last + DEPTH:
+            self.trip = 0
+            self.ends.append(now)
+        self.clock += 1
+        return True
+
+
+def interval_of(stages: Sequence[Stage], depths: Mapping[str, int], frames: int = 5) -> int | None:
+    """Cycles from frame to frame at these depths, or None if nothing moves any more."""
+    loops = [loop for stage in stages for loop in loops_of(stage)]
+    fifos = {stream: (deque[int](), depths.get(stream, 2)) for loop in loops for stream in loop.writes}
+    processes = [Process(loop, fifos) for loop in loops]
+    now = still = 0
+    while len(processes[-1].ends) < frames:
+        moved = [process.step(now) for process in reversed(processes)]
+        still = 0 if any(moved) else still + 1
+        if still > DEPTH:
+            return None
+        now += 1
+    return processes[-1].ends[-1] - processes[-1].ends[-2]
+
+
+def test_the_depths_keep_the_interval(networks: ModuleType, cases: dict[str, Case]) -> None:
+    """Stepped through cycle by cycle, with pipelines that stand still: as fast as with FIFOs of any depth.
+
+    The least depths, at which an untimed run goes through, stop such pipelines in most of these networks.
+    """
+    stopped = 0
+    for name in (*BLOCKS, "dag5"):
+        stages = cases[name].stages
+        emitted = {stream: stage.depth(side) for stage in stages for side, stream in enumerate(stage.reads)}
+        found = interval_of(stages, emitted)
+        assert found is not None
+        assert found == interval_of(stages, dict.fromkeys(emitted, 10**9)), name
+        least = emitted | {stage.reads[side]: stage.least[side] for stage, side in joins(stages)}
+        stopped += interval_of(stages, least) is None
+        claimed = estimate(stages, networks.BOARD).interval
+        assert found <= 1.35 * claimed, name
+    assert stopped >= 3

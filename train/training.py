@@ -78,6 +78,14 @@ class Trained:
     epochs: list[Epoch]
 
 
+def held_back(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of so many samples those that are held back, and those that are trained on, in random order."""
+    # a stream of its own: a search with the same seed looked at the first samples of the plain one
+    order = np.random.default_rng((seed, 1)).permutation(count)
+    held = min(max(1, int(HELD * count)), MOST_HELD)
+    return order[:held], order[held:]
+
+
 def train(
     graph: Graph,
     x: Array,
@@ -144,10 +152,8 @@ class _Run:
         self.teacher = None if teacher is None else Network(teacher).to(self.device)
         self.x = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
         self.y = None if y is None else torch.from_numpy(np.require(y, np.int64, ["C", "W"]))
-        # a stream of its own: a search with the same seed looked at the first samples of the plain one
-        order = np.random.default_rng((settings.seed, 1)).permutation(len(x))
-        held = min(max(1, int(HELD * len(x))), MOST_HELD)
-        self.held, self.shown = torch.from_numpy(order[:held]), order[held:]
+        held, self.shown = held_back(len(x), settings.seed)
+        self.held = torch.from_numpy(held)
         self._check_classes()
         self.taught = None if self.teacher is None or augment is not None else self._taught(self.teacher)
         self.batches = math.ceil(len(self.shown) / settings.batch)

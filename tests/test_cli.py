@@ -29,21 +29,7 @@ from bitwright.passes.table import PASSES
 LENET = Path(__file__).parents[1] / "models" / "lenet5.onnx"
 LAYERS = ["image", "conv1", "conv1.pool", "conv3", "conv3.pool", "conv5", "fc6", "fc7", "logits"]
 
-TINY = """\
-graph @tiny {
-  input %image : f32[N,1,6,6]
-  weight %conv1.w = 00000001 : f32[2,1,3,3]
-  weight %conv1.b = [0.125,-0.25] : f32[2]
-  %conv1 = conv2d(%image, %conv1.w, %conv1.b) {kernel=[3,3]} : f32[N,2,4,4]
-  %relu1 = relu(%conv1) : f32[N,2,4,4]
-  %pool1 = maxpool2d(%relu1) {kernel=[2,2], strides=[2,2]} : f32[N,2,2,2]
-  %flat = flatten(%pool1) : f32[N,8]
-  weight %fc2.w = 00000002 : f32[3,8]
-  weight %fc2.b = [0.5,-0.25,0.0] : f32[3]
-  %fc2 = dense(%flat, %fc2.w, %fc2.b) : f32[N,3]
-  output %fc2 as "scores"
-}
-"""
+TINY = (Path(__file__).parent / "tiny.ir").read_text()
 GATED = TINY.replace("relu(%conv1)", "onnx.Sigmoid(%conv1)")
 HUGE = """\
 graph @huge {

@@ -27,21 +27,7 @@ from bitwright.tuner.tune import Options, Samples, Tuned, tune_network
 from bitwright.tuner.why import Explanation, explanations, price
 from bitwright.tuning import prepared
 
-TINY = """\
-graph @tiny {
-  input %image : f32[N,1,6,6]
-  weight %conv1.w = 00000001 : f32[2,1,3,3]
-  weight %conv1.b = [0.125,-0.25] : f32[2]
-  %conv1 = conv2d(%image, %conv1.w, %conv1.b) {kernel=[3,3]} : f32[N,2,4,4]
-  %relu1 = relu(%conv1) : f32[N,2,4,4]
-  %pool1 = maxpool2d(%relu1) {kernel=[2,2], strides=[2,2]} : f32[N,2,2,2]
-  %flat = flatten(%pool1) : f32[N,8]
-  weight %fc2.w = 00000005 : f32[3,8]
-  weight %fc2.b = [0.5,-0.25,0.0] : f32[3]
-  %fc2 = dense(%flat, %fc2.w, %fc2.b) : f32[N,3]
-  output %fc2 as "scores"
-}
-"""
+TINY = (Path(__file__).parents[1] / "tiny.ir").read_text()
 NAMES = ["conv1.weight", "fc2.weight", "conv1.input", "fc2.input"]
 SMALL = platform_of({"small": {"FIXED": [3, 6]}})  # 16 assignments, for the exhaustive search
 X = np.random.default_rng(6).uniform(-1, 1, (120, 1, 6, 6)).astype(np.float32)

@@ -95,9 +95,9 @@ def searched(graph: Graph, data: Data, count: int, tolerance: float) -> Tuned:
     part = Samples(data.train.x[:count], data.train.y[:count])
 
     def tune(network: Graph, samples: Samples, options: Options) -> Tuned:
-        return tune_network(network, samples, data.test, load_platform("full"), options)
+        return tune_network(network, samples, None, load_platform("full"), options)
 
-    return tune_channels(graph, part, Options(constraint=Constraint(tolerance)), tune)
+    return tune_channels(graph, part, data.test, Options(constraint=Constraint(tolerance)), tune)
 
 
 def row(name: str, stage: str, tolerance: float, graph: Graph, found: Tuned, data: Data, small: Graph) -> Row:

@@ -105,11 +105,11 @@ def run(
     graph = prepared(MODELS / f"{network}.onnx")
     described = load_platform("full" if space == "channels" else space)
 
-    def search(network: Graph, samples: Samples, options: Options) -> Tuned:
-        return tune_network(network, samples, parts[1], described, options, layerwise=layerwise)
+    def search(network: Graph, samples: Samples, options: Options, held_out: Samples | None = None) -> Tuned:
+        return tune_network(network, samples, held_out, described, options, layerwise=layerwise)
 
     pruned = space == "channels"
-    found = tune_channels(graph, parts[0], options, search) if pruned else search(graph, parts[0], options)
+    found = tune_channels(graph, *parts, options, search) if pruned else search(graph, parts[0], options, parts[1])
     held = found.held_out
     assert held is not None
     return Row(

@@ -1,11 +1,12 @@
 """Formats and channels chosen together: a channel that goes is one of width 0.
 
-1. the formats of the whole network are searched
+1. the formats of the whole network are searched, roughly
 2. all channels that can go are put in an order (tuner/removal.py)
 3. the first of this order go, up to some share of the bits; what is left is refitted (passes/refit.py), an ordinary
    smaller network, whose formats are searched like those of any other; its accuracy must be what was asked of the whole
+4. the formats of the cheapest are searched to the end
 
-The share is found by a search along one line: forward while that is cheaper, then in halves around the cheapest.
+The share is found by a walk along one line: forward while that is cheaper, then in halves around the cheapest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bitwright.passes.refit import Refit
 from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.removal import Removal, channels_left, removals
-from bitwright.tuner.tune import HeldOut, Options, Samples, Tuned, labels
+from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
 
 STEP = 0.25
 LEAST_STEP = 0.05
@@ -36,35 +37,34 @@ MOST = 0.95
 Search = Callable[[Graph, Samples, Options], Tuned]
 
 
-def tune_channels(graph: Graph, search: Samples, options: Options, tune: Search, k: int = 1) -> Tuned:
-    """The cheapest formats and channels of a prepared float network.
+def tune_channels(
+    graph: Graph, search: Samples, held_out: Samples | None, options: Options, tune: Search, k: int = 1
+) -> Tuned:
+    """The cheapest formats and channels of a prepared float network, searched on `search`, measured on `held_out`.
 
     tune: searches the formats of a network, as tune_network does, and raises as that does; k: as there.
     """
     began = time.monotonic()
     context = Context(samples={graph.input_name(graph.inputs[0]): search.x}, seed=options.seed)
-    search = Samples(search.x, labels(graph, search))
-    joint = _Joint(graph, search, options, context, tune, k, began)
+    joint = _Joint(graph, Samples(search.x, labels(graph, search)), options, context, tune, k, began)
     best = lowest(joint.cost, STEP, LEAST_STEP, MOST)
-    found = joint.tried[best]
-    whole = joint.tried[0.0]
-    others = tuple(other for share, other in joint.tried.items() if share != best)
+    searches = [*joint.tried.values(), joint.refined(best)]
+    whole, found = (
+        searches[0],
+        min((joint.tried[best], searches[-1]), key=lambda one: (one.cost, one is not searches[-1])),
+    )
+    assert found.graph is not None
     return replace(
         found,
-        others=others,
+        others=tuple(one for one in searches if one is not found),
         float_cost=whole.float_cost,
         reference=whole.reference,
         least=whole.least,
-        held_out=_of_whole(found.held_out, whole.held_out),
+        held_out=None if held_out is None else measured(graph, found.graph, held_out, k),
         seconds=time.monotonic() - began,
-        complete=joint.in_time and all(one.complete for one in joint.tried.values()),
-        channels=channels_left(graph, found.graph or graph),
+        complete=joint.in_time and searches[-1].complete,
+        channels=channels_left(graph, found.graph),
     )
-
-
-def _of_whole(found: HeldOut | None, whole: HeldOut | None) -> HeldOut | None:
-    """The accuracy found beside that of the whole float network."""
-    return None if found is None or whole is None else replace(found, float_right=whole.float_right)
 
 
 @dataclass
@@ -79,24 +79,36 @@ class _Joint:
     k: int
     began: float
     tried: dict[float, Tuned] = field(default_factory=dict)
+    networks: dict[float, Graph] = field(default_factory=dict)
     in_time: bool = True
     order: list[Removal] = field(default_factory=list)
 
     def cost(self, share: float) -> float:
         """The objective of the best formats with this share gone; infinite if the rest cannot be as accurate."""
-        if share == 0:
-            self.tried[share] = self.tune(self.graph, self.search, self.options)
-            self.order = self._order()
-            return self.tried[share].cost
-        small, left = self.narrowed(share), self._time_left()
-        self.in_time = self.in_time and (left is None or left > 0)
-        if small is None or not self.in_time:
+        network = self.graph if share == 0 else self.narrowed(share)
+        if network is None or (share and self._is_late()):
             return math.inf
-        constraint = Constraint(floor=self.tried[0.0].least)
-        options = replace(self.options, constraint=constraint, budget=left)
-        self.tried[share] = self.tune(small, self.search, options)
-        found = self.tried[share]
+        self.networks[share] = network
+        found = self.tried[share] = self._searched(network, share, refine=False)
+        if share == 0:
+            self.order = self._order()
         return found.cost if found.accuracy >= found.least else math.inf
+
+    def refined(self, share: float) -> Tuned:
+        """The search with this share gone, to its end; the rough one if the time is over."""
+        return self.tried[share] if self._is_late() else self._searched(self.networks[share], share, refine=True)
+
+    def _searched(self, network: Graph, share: float, refine: bool) -> Tuned:
+        constraint = self.options.constraint if share == 0 else Constraint(floor=self.tried[0.0].least)
+        left = None if self.options.budget is None else max(self.options.budget - (time.monotonic() - self.began), 0.0)
+        resume = self.options.resume or refine  # what the rough search measured is not measured again
+        options = replace(self.options, constraint=constraint, budget=left, refine=refine, resume=resume)
+        return self.tune(network, self.search, options)
+
+    def _is_late(self) -> bool:
+        budget = self.options.budget
+        self.in_time = self.in_time and (budget is None or time.monotonic() - self.began < budget)
+        return not self.in_time
 
     def _order(self) -> list[Removal]:
         whole = self.tried[0.0]
@@ -123,9 +135,6 @@ class _Joint:
         judge = SimulationJudge(small, self.search.x, self.search.y, self.k)
         right = hits(self.k, judge.scores(small, judge.x), judge.y)
         return small if float(right.mean()) >= self.tried[0.0].least else None
-
-    def _time_left(self) -> float | None:
-        return None if self.options.budget is None else self.options.budget - (time.monotonic() - self.began)
 
 
 def lowest(cost: Callable[[float], float], step: float, least: float, most: float) -> float:

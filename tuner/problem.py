@@ -61,7 +61,7 @@ class Constraint:
 
 @dataclass
 class Problem:
-    """A search. `say` is told every evaluation; `deadline` is a time.monotonic() or None."""
+    """A search. `say` is told every evaluation; `deadline` is a time.monotonic() or None; `refine`: see Options."""
 
     space: Space
     objective: Objective
@@ -71,6 +71,7 @@ class Problem:
     workers: Workers
     seed: int = 0
     deadline: float | None = None
+    refine: bool = True
     say: Callable[[Evaluation], None] = lambda evaluation: None
     trace: list[Evaluation] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import first_output
+from bitwright.backends.simulation.score import first_output, hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
@@ -34,7 +34,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Options:
-    """What a search is asked for. budget: seconds, or None; jobs: processes; cluster: a Dask scheduler's address."""
+    """What a search is asked for.
+
+    budget: seconds, or None; jobs: processes; cluster: a Dask scheduler's address; refine: whether the answer is worked
+    on once there is one (an algorithm that does not know the difference always does).
+    """
 
     algorithm: str = "whittle"
     constraint: Constraint = field(default_factory=Constraint)
@@ -44,6 +48,7 @@ class Options:
     cluster: str | None = None
     database: Path | None = None
     resume: bool = False
+    refine: bool = True
     say: Callable[[Evaluation], None] = lambda evaluation: None
 
 
@@ -142,7 +147,8 @@ def tune_network(
     context = Context(samples={graph.input_name(graph.inputs[0]): search.x[:CALIBRATION_SAMPLES]})
     judge = SimulationJudge(graph, search.x, labels(graph, search), k)
     found = _searched(space, objective_of(objective, graph, targets, board, context), judge, options)
-    return _with_network(found, graph, held_out, k)
+    made = found.candidate.apply(graph)
+    return replace(found, graph=made, held_out=None if held_out is None else measured(graph, made, held_out, k))
 
 
 def tune_command(space: Space, objective: Objective, judge: Judge, options: Options) -> Tuned:
@@ -169,7 +175,16 @@ def _searched(space: Space, objective: Objective, judge: Judge, options: Options
         with workers(judge, options.jobs, options.cluster) as pool:
             deadline = None if options.budget is None else began + options.budget
             problem = Problem(
-                space, objective, judge, options.constraint, database, pool, options.seed, deadline, options.say
+                space,
+                objective,
+                judge,
+                options.constraint,
+                database,
+                pool,
+                options.seed,
+                deadline,
+                options.refine,
+                options.say,
             )
             candidate, complete = _within(problem, search)
             problem.deadline = None
@@ -191,13 +206,11 @@ def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[C
         return (problem.float32 if best is None else problem.candidates[best.candidate]), False
 
 
-def _with_network(found: Tuned, graph: Graph, held_out: Samples | None, k: int) -> Tuned:
-    """The same with its graph, and with accuracies on held-out images."""
-    measured = None
-    if held_out is not None:
-        judge = SimulationJudge(graph, held_out.x, labels(graph, held_out), k)
-        right, float_right = (
-            int(judge.hits(candidate, slice(None)).sum()) for candidate in (found.candidate, found.problem.float32)
-        )
-        measured = HeldOut(right, float_right, len(held_out.x))
-    return Tuned(**{**found.__dict__, "graph": found.candidate.apply(graph), "held_out": measured})
+def measured(whole: Graph, network: Graph, samples: Samples, k: int) -> HeldOut:
+    """How often a network is right on samples, beside the float network that it was made from."""
+    y = labels(whole, samples)
+    right, float_right = (
+        int(hits(k, first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1), y).sum())
+        for graph in (network, whole)
+    )
+    return HeldOut(right, float_right, len(samples.x))

@@ -205,7 +205,7 @@ def _tuned(graph: Graph, tolerance: float, prune: bool, search: Samples, context
         return tune_network(network, samples, None, load_platform("full"), options)
 
     options = Options(constraint=Constraint(tolerance))
-    found = tune_channels(graph, search, options, formats_of) if prune else formats_of(graph, search, options)
+    found = tune_channels(graph, search, None, options, formats_of) if prune else formats_of(graph, search, options)
     widths = OTHER_WIDTHS if found.graph is not None and found.cost < found.float_cost else ()
     for width in widths:
         others = AnnotateFormats(weights=f"FIXED {width}", activations=f"FIXED {width}", keep=True)

@@ -19,7 +19,7 @@ from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.space import Layerwise
-from bitwright.tuner.tune import Options, Samples, Tuned, labels, tune_command, tune_network
+from bitwright.tuner.tune import Options, Samples, Tuned, tune_command, tune_network
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
@@ -70,9 +70,8 @@ def tune(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         options = replace(options, database=out / DATABASE)
-    held_out = Samples(split.held_out.x, labels(graph, split.held_out))
 
-    def search(network: Graph, samples: Samples, options: Options) -> Tuned:
+    def search(network: Graph, samples: Samples, options: Options, held_out: Samples | None = None) -> Tuned:
         return tune_network(
             network,
             samples,
@@ -88,9 +87,9 @@ def tune(
         )
 
     if prune:
-        found = tune_channels(graph, split.search, options, search, METRICS[metric])
+        found = tune_channels(graph, split.search, split.held_out, options, search, METRICS[metric])
     else:
-        found = search(graph, split.search, options)
+        found = search(graph, split.search, options, split.held_out)
     notes = [split.note, *shortfall(found)]
     if out is not None:
         notes += write(found, out, command)

@@ -8,6 +8,8 @@
 5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds; what failed
              once, or saves less than a five-hundredth, is not tried
 
+A problem that asks for no refinement ends after 3.
+
 A shared budget of accuracy is thus spent where it saves most, and no accuracy evaluation is spent on what closed form
 decides: biases, kinds, and how numbers are rounded.
 """
@@ -69,7 +71,7 @@ class _Whittle:
     def explore(self) -> None:
         """All assignments that are accepted on the way down."""
         found = self.started()
-        if found is None:
+        if found is None or not self.problem.refine:
             return
         for _ in range(ROUNDS):
             better = self.bisect(*self.front_around(found))

@@ -4,7 +4,7 @@
 2. all channels that can go are put in an order (tuner/removal.py)
 3. the first of this order go, up to some share of the bits; what is left is refitted (passes/refit.py), an ordinary
    smaller network, whose formats are searched like those of any other; its accuracy must be what was asked of the whole
-4. the formats of the cheapest are searched to the end
+4. the formats of the two cheapest are searched to the end
 
 The share is found by a walk along one line: forward while that is cheaper, then in halves around the cheapest.
 """
@@ -33,6 +33,7 @@ STEP = 0.25
 LEAST_STEP = 0.05
 MOST = 0.95
 """The shares of the bits that go: the first step, the last, and the most."""
+REFINED = 2
 
 Search = Callable[[Graph, Samples, Options], Tuned]
 
@@ -47,12 +48,10 @@ def tune_channels(
     began = time.monotonic()
     context = Context(samples={graph.input_name(graph.inputs[0]): search.x}, seed=options.seed)
     joint = _Joint(graph, Samples(search.x, labels(graph, search)), options, context, tune, k, began)
-    best = lowest(joint.cost, STEP, LEAST_STEP, MOST)
-    searches = [*joint.tried.values(), joint.refined(best)]
-    whole, found = (
-        searches[0],
-        min((joint.tried[best], searches[-1]), key=lambda one: (one.cost, one is not searches[-1])),
-    )
+    lowest(joint.cost, STEP, LEAST_STEP, MOST)
+    cheapest = sorted(joint.costs, key=lambda share: (joint.costs[share], share))[:REFINED]
+    searches = [*joint.tried.values(), *map(joint.refined, cheapest)]
+    whole, found = searches[0], min(reversed(searches), key=_cost_if_it_holds)
     assert found.graph is not None
     return replace(
         found,
@@ -62,9 +61,13 @@ def tune_channels(
         least=whole.least,
         held_out=None if held_out is None else measured(graph, found.graph, held_out, k),
         seconds=time.monotonic() - began,
-        complete=joint.in_time and searches[-1].complete,
+        complete=joint.in_time and all(one.complete for one in searches[-len(cheapest) :]),
         channels=channels_left(graph, found.graph),
     )
+
+
+def _cost_if_it_holds(found: Tuned) -> float:
+    return found.cost if found.accuracy >= found.least else math.inf
 
 
 @dataclass
@@ -79,6 +82,7 @@ class _Joint:
     k: int
     began: float
     tried: dict[float, Tuned] = field(default_factory=dict)
+    costs: dict[float, float] = field(default_factory=dict)
     networks: dict[float, Graph] = field(default_factory=dict)
     in_time: bool = True
     order: list[Removal] = field(default_factory=list)
@@ -92,7 +96,8 @@ class _Joint:
         found = self.tried[share] = self._searched(network, share, refine=False)
         if share == 0:
             self.order = self._order()
-        return found.cost if found.accuracy >= found.least else math.inf
+        self.costs[share] = _cost_if_it_holds(found)
+        return self.costs[share]
 
     def refined(self, share: float) -> Tuned:
         """The search with this share gone, to its end; the rough one if the time is over."""

@@ -7,8 +7,9 @@ and every part of the test takes as many images from each. After n_s images with
 
     D ~ sum N_s D_s / n_s     variance ~ sum N_s (N_s - n_s) / n_s p_s,   p_s = (c_s + 1/2) / (n_s + 1)
 
-The test ends when the bound is Z standard deviations away; after half of the images at one, which must then lie on the
-safe side. What a search ends with is measured on all images.
+The test ends when the bound is Z standard deviations away. Once half of the images were seen and a deviation is less than
+a twentieth of the loss that is allowed, it ends too: the bound must then be one away. What a search ends with is measured
+on all images.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ESTIMATE = "estimate"
 FIRST = 400
 """Images of the first part; each later one takes as many as all before."""
 Z = 2.5
+CLOSE = 0.05
 STRATA = (0.05, 0.15, 0.4, 1.0)
 """Where each stratum ends, as a share of the images, hardest first."""
 
@@ -81,7 +83,7 @@ class Validation:
                 return False, expected
             if expected + Z * deviation <= self.allowed:
                 return True, expected
-            if 2 * seen.sum() >= self.judge.images:
+            if 2 * seen.sum() >= self.judge.images and deviation <= CLOSE * self.allowed:
                 break
         return bool(expected + deviation <= self.allowed), expected
 

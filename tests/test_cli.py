@@ -636,6 +636,12 @@ def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
     }
 
 
+def test_csim_with_fifos_at_their_depths(built: Path, run: Run) -> None:
+    result = run("csim", built, "--bounded", "--limit", "7")
+    how = "the test split of split; native integers, FIFOs at their depths"
+    assert result == Result(0, f"tiny: all 21 outputs of 7 samples equal the simulation ({how})\n", "")
+
+
 def test_csim_compares_every_layer(built: Path, run: Run) -> None:
     result = run("csim", built, "--layers")
     assert result.code == 0

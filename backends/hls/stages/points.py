@@ -8,7 +8,7 @@ import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import Bounds, JoinStage, PointStage, Stage
-from bitwright.backends.hls.stages.refusals import exact_bits, format_of, refused, shift_of
+from bitwright.backends.hls.stages.refusals import exact_bits, format_of, frame_of, refused, shift_of
 from bitwright.ir.edit import unique_name
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node
@@ -74,7 +74,7 @@ def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
     """concat along the channels: two sides at a time."""
     format = format_of(node.result, "result")
     formats = [format_of(value, "input") for value in node.operands if value is not None]
-    rank = len(sides[0].layout) + 1
+    rank = len(frame_of(node.result)) + 1
     shapes = {(len(side.layout), side.layout[1:]) for side in sides}
     if integer(node, "axis") % rank != 1 or len(shapes) > 1 or len(sides) < 2:
         raise refused(node, f"concat has an engine for two or more {_shape(sides[0])} along their channels")

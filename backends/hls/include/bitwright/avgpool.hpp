@@ -42,8 +42,7 @@ struct MeanPool {
 namespace process {
 
 template <class L>
-typename L::Out::Type mean(Int<L::sum_bits> sum, int count,
-                           const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+typename L::Out::Type mean(Int<L::sum_bits> sum, int count, UInt<MeanOf<L>::places + 1> reciprocal) {
 #pragma HLS INLINE
     using M = MeanOf<L>;
     using Wide = Int<M::bits>;
@@ -51,10 +50,9 @@ typename L::Out::Type mean(Int<L::sum_bits> sum, int count,
     const bool negative = sum < 0;
     const Wide size = shift_left<Wide>(negative ? Wide(-Wide(sum)) : Wide(sum), Counter<M::up + 1>(M::up));
     const UInt<M::whole_bits> whole = static_cast<UInt<M::whole_bits>>(Wide(size >> M::down));
-    const UInt<M::places + 1> reciprocal = reciprocals[L::uniform ? 0 : count];
     const Product scaled = multiply<Product>(whole, reciprocal);
     const Wide quotient = static_cast<Wide>(Product(scaled >> M::places));
-    const Wide divisor = shift_left<Wide>(L::uniform ? L::most : count, Counter<M::down + 1>(M::down));
+    const Wide divisor = shift_left<Wide>(count, Counter<M::down + 1>(M::down));
     const Wide twice = static_cast<Wide>(Wide(size - multiply<Wide>(quotient, divisor)) * 2);
     const bool odd = (quotient & Wide(1)) != 0;
     const Wide nearest = twice > divisor || (twice == divisor && odd) ? Wide(quotient + 1) : quotient;
@@ -123,12 +121,14 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
         if (scan.at_output()) {
             const int rows = counted<L::kernel_rows, L::first_row, L::end_row>(static_cast<int>(scan.row));
             const int cols = counted<L::kernel_cols, L::first_col, L::end_col>(static_cast<int>(scan.col));
+            const int count = L::uniform ? L::most : rows * cols;
+            const UInt<MeanOf<L>::places + 1> reciprocal = reciprocals[L::uniform ? 0 : count];
             for (int n = 0; n < L::lanes; ++n) {
                 Sum sum = 0;
                 for (int x = 0; x < L::kernel_cols; ++x) {
                     sum = static_cast<Sum>(sum + columns[x * Scan<L>::groups][n]);
                 }
-                y[n] = mean<L>(sum, rows * cols, reciprocals);
+                y[n] = mean<L>(sum, count, reciprocal);
             }
             out.write(y);
         }
@@ -148,6 +148,7 @@ void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<V
 #pragma HLS ARRAY_PARTITION variable=sums complete dim=0
     Counter<groups> group = 0;
     Counter<L::positions> position = 0;
+    const UInt<MeanOf<L>::places + 1> reciprocal = reciprocals[0];
 
     for (int i = 0; i < L::positions * groups; ++i) {
 #pragma HLS PIPELINE II=1
@@ -164,7 +165,7 @@ void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<V
         }
         for (int n = 0; n < L::lanes; ++n) sums[groups - 1][n] = total[n];
         if (position == L::positions - 1) {
-            for (int n = 0; n < L::lanes; ++n) y[n] = mean<L>(total[n], L::most, reciprocals);
+            for (int n = 0; n < L::lanes; ++n) y[n] = mean<L>(total[n], L::most, reciprocal);
             out.write(y);
         }
         if (group == groups - 1) ++position;

@@ -7,9 +7,9 @@ and every part of the test takes as many images from each. After n_s images with
 
     D ~ sum N_s D_s / n_s     variance ~ sum N_s (N_s - n_s) / n_s p_s,   p_s = (c_s + 1/2) / (n_s + 1)
 
-The test ends when the bound is Z standard deviations away. Once half of the images were seen and a deviation is less than
-a twentieth of the loss that is allowed, it ends too: the bound must then be one away. What a search ends with is measured
-on all images.
+The test ends when the bound is Z standard deviations away. Once half of the images were seen and a deviation is less
+than a twentieth of the loss that is allowed, it ends too: the bound must then be one away. What a search ends with is
+measured on all images.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ COMMANDS = {
     "diff": "the structural difference of two networks",
     "list": "passes, formats, boards, platforms, algorithms, objectives, metrics, models, datasets",
     "opt": "run passes on a network",
+    "report": "an output folder's figures, estimated or of a real synthesis",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
     "tune": "the cheapest number formats that keep the accuracy",

@@ -12,6 +12,7 @@ import numpy as np
 
 from bitwright.backends.hls.board import load_board
 from bitwright.backends.hls.cpp import Names
+from bitwright.backends.hls.energy import energy, traffic
 from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.package import check_target, write_package
 from bitwright.backends.hls.plan import UTILISATION, Plan, bottleneck, plan
@@ -77,6 +78,8 @@ class Compiled:
             "interval_cycles": found.interval,
             "latency_cycles": found.latency,
             "frames_per_second": round(found.frames_per_second(self.clock_mhz), 1),
+            "energy_pj": round(energy(self.plan.stages), 1),
+            "traffic": traffic(self.plan.stages),
             "resources": {"lut": total.lut, "ff": total.ff, "bram18": total.bram18, "dsp": total.dsp},
             "layers": [
                 {

@@ -15,7 +15,8 @@ from bitwright.passes.chains import absorb, is_plain, only_reader
 
 @dataclass(frozen=True)
 class FusePooling(Pass):
-    """A maxpool2d without padding becomes `pool` of the conv2d that only it reads; `only` names the convolutions.
+    """A maxpool2d without padding becomes `pool` of the conv2d that only it reads; `only` names the convolutions,
+    `apart` those that are left as they are.
 
     - %conv1 = conv2d(%x, %conv1.w) {act=relu, kernel=[5,5]} : f32[1,6,24,24]
     - %pool1 = maxpool2d(%conv1) {kernel=[2,2], strides=[2,2]} : f32[1,6,12,12]
@@ -24,15 +25,16 @@ class FusePooling(Pass):
 
     name: ClassVar[str] = "fuse-pooling"
     only: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: Context) -> bool:
         convolutions = {node.name for node in graph.nodes if node.op == "conv2d"}
-        unknown = [name for name in self.only if name not in convolutions]
+        unknown = [name for name in (*self.only, *self.apart) if name not in convolutions]
         if unknown:
             raise CompileError(f"{self}: no conv2d is named {unknown[0]!r}", help="they are " + ", ".join(convolutions))
         changed = False
         for node in list(graph.nodes):
-            if node.op == "conv2d" and (not self.only or node.name in self.only):
+            if node.op == "conv2d" and (not self.only or node.name in self.only) and node.name not in self.apart:
                 changed |= _fuse(graph, node)
         return changed
 

@@ -2,10 +2,7 @@
 
 bits      sum of width x size over weights and inputs of the target layers (the default objective of libnumber); biases
           a channel, which the paper does not have, count 5 bits each
-energy    picojoules of a frame's multiplications and additions, from Table I of the LeNet paper (Horowitz, 2014):
-          integers 3.1/32^2 pJ a product bit and 0.1/32 pJ a sum bit; FLOAT 16 and 32 1.1 and 3.7 pJ a product, 0.4 and
-          0.9 pJ a sum, on straight lines through these above 16 bits and in proportion to the width below; EXP and BIN
-          shift or add, and multiply not
+energy    picojoules of a frame's multiplications and additions, from Table I of the LeNet paper (ir/energy.py)
 lut, bram, dsp, latency   of the accelerator's estimate on a board (middle of a range; cycles for latency); infinite for
           formats that it cannot be built in
 
@@ -26,6 +23,7 @@ from bitwright.backends.hls.plan import plan
 from bitwright.backends.hls.stages import stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import assign, layers
+from bitwright.ir.energy import mac_energy
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats.named import FIXED8
@@ -64,7 +62,7 @@ class Energy:
     layers: Sequence[tuple[str, str, int, int]]
 
     def __call__(self, formats: Formats) -> float:
-        return sum(macs * _mac_energy(formats[weight], formats[x], inputs) for weight, x, macs, inputs in self.layers)
+        return sum(macs * mac_energy(formats[weight], formats[x], inputs) for weight, x, macs, inputs in self.layers)
 
 
 @dataclass(frozen=True)
@@ -183,21 +181,6 @@ def _places(node: Node, axis: int, side: int) -> int:
     dilations = integers(node, "dilations") or (1,) * len(kernel)
     span = dilations[axis] * (kernel[axis] - 1) + 1
     return (side + pads[axis] + pads[axis + len(kernel)] - span) // strides[axis] + 1
-
-
-def _mac_energy(w: Canonical, x: Canonical, inputs: int) -> float:
-    if any(format.kind.endswith("FLOAT") for format in (w, x)):
-        width = max(w.width, x.width)
-        return (1.1 + 0.4) * min(width / 16, 1) + (3.7 - 1.1 + 0.9 - 0.4) / 16 * max(width - 16, 0)
-    sum_bits = _span(w) + _span(x) + math.ceil(math.log2(max(inputs, 1)))
-    shifts = any(format.n_f == 0 for format in (w, x))
-    product = 0.0 if shifts else 3.1 / 1024 * w.width * x.width
-    return product + 0.1 / 32 * sum_bits
-
-
-def _span(format: Canonical) -> int:
-    """Bits of a number as a multiple of its format's step."""
-    return format.max_code.bit_length() + format.n_s
 
 
 def _of_file(text: str, targets: Sequence[Target]) -> Objective:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from bitwright.backends.hls.cpp import Names, Printer, end_header, header, table
 from bitwright.backends.hls.estimate import rom_in_bram
+from bitwright.backends.hls.given import storage_of
 from bitwright.backends.hls.plan import Plan
+from bitwright.backends.hls.reasons import depth_reason, rom_reason
 from bitwright.backends.hls.shapes import Shapes, reciprocals
 from bitwright.backends.hls.stages import (
     DEFAULT_DEPTH,
@@ -39,6 +41,12 @@ INPUT_STREAM = "pixels "  # the blank makes it nobody else's name
 def emit(plan: Plan, name: str, origin: str) -> dict[str, str]:
     """The generated files by path. name: the network's; origin: the words that every file's first line carries."""
     return _Emitter(plan, name, origin).files()
+
+
+def pragmas(plan: Plan, name: str) -> list[tuple[str, str]]:
+    """The lines of the top function that tell the tools how to build it, each with its reason."""
+    emitter = _Emitter(plan, name, "")
+    return [*emitter.interface(), *emitter.memories(), *emitter.depths()]
 
 
 class _Emitter:
@@ -172,24 +180,47 @@ class _Emitter:
             self.body(printer)
         return str(printer)
 
-    def body(self, printer: Printer) -> None:
-        for port in self.ports:
-            printer.lines.append(f"#pragma HLS INTERFACE axis port={port}")
-        printer.lines.append("#pragma HLS INTERFACE s_axilite port=return")
-        printer.lines.append("#pragma HLS DATAFLOW")
+    def interface(self) -> list[tuple[str, str]]:
+        """The pragmas of the top function, each with its reason."""
+        words = "an AXI stream of one element a beat, for the DMA"
+        found = [(f"#pragma HLS INTERFACE axis port={port}", words) for port in self.ports]
+        found.append(("#pragma HLS INTERFACE s_axilite port=return", "the processor starts it and takes its interrupt"))
+        found.append(("#pragma HLS DATAFLOW", "all stages work at once, on frames that follow each other"))
+        return found
+
+    def memories(self) -> list[tuple[str, str]]:
+        """Where the weights of every layer lie, and why."""
+        found = []
         for layer in self.sums():
-            if rom_in_bram(layer, self.plan.board):
-                printer.line(f"BITWRIGHT_ROM({self.names.of(layer.name)}_weights, BRAM);")
+            place = storage_of(layer, rom_in_bram(layer, self.plan.board))
+            if place != "logic":
+                memory = "BRAM" if place == "bram" else "LUTRAM"
+                reason = rom_reason(layer, self.plan.board)
+                found.append((f"BITWRIGHT_ROM({self.names.of(layer.name)}_weights, {memory});", reason))
+        return found
+
+    def depths(self) -> list[tuple[str, str]]:
+        """The FIFOs that are deeper than the tools make one, and why."""
+        found = []
+        for stage in self.plan.stages:
+            for side, stream in enumerate(stage.reads):
+                if stage.depth(side) != DEFAULT_DEPTH:
+                    line = f"BITWRIGHT_STREAM({self.variables[stream]}, {stage.depth(side)});"
+                    found.append((line, depth_reason(stage, side)))
+        return found
+
+    def body(self, printer: Printer) -> None:
+        printer.lines += [line for line, _ in self.interface()]
+        for line, _ in self.memories():
+            printer.line(line)
         printer.line()
         for stage in self.plan.stages:
             for stream in stage.writes:
                 self.declare(printer, self.variables[stream], self.types.of(stream), stage.out_lanes, stream)
             for stream, variable, _ in self.regrouped(stage) if isinstance(stage, JoinStage) else ():
                 self.declare(printer, variable, self.types.of(stream), stage.lanes, variable)
-        for stage in self.plan.stages:
-            for side, stream in enumerate(stage.reads):
-                if stage.depth(side) != DEFAULT_DEPTH:
-                    printer.line(f"BITWRIGHT_STREAM({self.variables[stream]}, {stage.depth(side)});")
+        for line, _ in self.depths():
+            printer.line(line)
         printer.line()
         for stage in self.plan.stages:
             self.call(printer, stage)

@@ -243,7 +243,7 @@ def _join_cost(stage: JoinStage) -> Cost:
     acc, lanes = stage.acc_bits, stage.lanes
     widths = [format.width for format in stage.in_formats]
     dsp = dsp_slices(*widths) if stage.op == "mul" else 0
-    low, high = (acc, 2.0 * acc) if stage.op != "mul" else (14.0, 32.0) if dsp else _fabric_luts("FIXED", *widths)
+    low, high = (acc, 2.0 * acc) if stage.op != "mul" else (14.0, 32.0) if dsp else fabric_luts("FIXED", *widths)
     total = Cost(
         (lanes * (low + acc) + 20, lanes * (high + 3.0 * acc) + 80),
         (1.0 * lanes * acc + 20, 3.0 * lanes * acc + 80),
@@ -278,7 +278,7 @@ def multipliers(stage: SumStage) -> Cost:
     count, pe = stage.pe * stage.simd, stage.pe
     w, a, acc = stage.weight_format.width, stage.in_format.width, stage.acc_bits
     dsp = products_in_dsp(stage)
-    low, high = (14.0, 32.0) if dsp else _fabric_luts(stage.weight_format.kind, w, a)
+    low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
     spread = int(stage.shift.max()) - int(stage.shift.min()) if stage.shift.size else 0
     rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
     return Cost(
@@ -303,7 +303,8 @@ def dsp_slices(w: int, a: int) -> int:
     return math.ceil(min(w, a) / DSP_PORTS[0]) * math.ceil(max(w, a) / DSP_PORTS[1])
 
 
-def _fabric_luts(kind: str, w: int, a: int) -> tuple[float, float]:
+def fabric_luts(kind: str, w: int, a: int) -> tuple[float, float]:
+    """LUTs of a product with its share of the adder tree, as a range."""
     if kind == "BIN":
         return 2.5 * a, 3.3 * a + 3.5
     if w == 2:
@@ -320,7 +321,7 @@ def rom(stage: SumStage, board: Board) -> Cost:
     tables = memory(groups, stage.pe * (stage.acc_bits + 8))
     if rom_in_bram(stage, board):
         return Cost((0.0, 20.0), (0.0, 0.0), bram18(depth, width)) + tables
-    return Cost((0.5 * _rom_luts(depth, width), 1.0 * _rom_luts(depth, width)), (width, width)) + tables
+    return Cost((0.5 * rom_luts(depth, width), 1.0 * rom_luts(depth, width)), (width, width)) + tables
 
 
 def rom_shape(stage: SumStage) -> tuple[int, int]:
@@ -330,14 +331,17 @@ def rom_shape(stage: SumStage) -> tuple[int, int]:
 
 
 def rom_in_bram(stage: SumStage, board: Board) -> bool:
-    """Whether the weights' memory is block RAM: it is large, and block RAM is the smaller share of the board."""
+    """Whether the weights' memory is block RAM: as given, or if it is large and so the smaller share of the board."""
+    if stage.storage:
+        return stage.storage == "bram"
     width, depth = rom_shape(stage)
     if width * depth <= REGISTERS_BELOW or not board.bram36:
         return False
-    return bram18(depth, width) / (2 * board.bram36) <= _rom_luts(depth, width) / board.lut
+    return bram18(depth, width) / (2 * board.bram36) <= rom_luts(depth, width) / board.lut
 
 
-def _rom_luts(depth: int, width: int) -> int:
+def rom_luts(depth: int, width: int) -> int:
+    """LUTs of a memory that is read only: 64 words of a bit each."""
     return width * math.ceil(depth / 64)
 
 

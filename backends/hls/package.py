@@ -3,6 +3,7 @@
 src/ include/ tb/ scripts/ driver/ csim/     the accelerator, its test bench, how to build and how to drive it
 model.ir model.npz                           the graph with its formats
 report.json                                  what was measured and estimated
+plan.toml                                    folding, fusion, storage, FIFOs: for compile --plan
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.backends.hls.emit import emit, integers_text
+from bitwright.backends.hls.emit import emit, integers_text, pragmas
 from bitwright.backends.hls.plan import Plan
+from bitwright.backends.hls.plan_file import plan_text
+from bitwright.backends.hls.reasons import header_pragmas, reason
 from bitwright.backends.hls.settings import Port, network_json, settings_tcl
 from bitwright.backends.hls.stages import PortStage, ports_of
 from bitwright.ir.errors import CompileError
@@ -56,7 +59,8 @@ def write_package(
     files["tb/golden_input.txt"] = integers_text(list(golden[0]))
     files["tb/golden_output.txt"] = integers_text(list(golden[1]))
     files |= _settings(plan, files, clock_mhz)
-    files[REPORT] = json.dumps(report, indent=2) + "\n"
+    files["plan.toml"] = plan_text(plan, origin)
+    files[REPORT] = json.dumps({**report, "pragmas": _pragmas(plan, name)}, indent=2) + "\n"
     check_target(folder)
     target = folder.resolve()
     try:
@@ -67,6 +71,13 @@ def write_package(
             _swap(made, target, Path(place) / "old")
     except OSError as error:
         raise CompileError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _pragmas(plan: Plan, name: str) -> list[dict[str, str]]:
+    """Every pragma of the text that is written, where it stands, and why."""
+    top = [{"where": "src", "pragma": line, "reason": why} for line, why in pragmas(plan, name)]
+    headers = header_pragmas(plan.stages)
+    return top + [{"where": where, "pragma": line, "reason": reason(line)} for where, line in headers]
 
 
 def check_target(folder: Path) -> None:

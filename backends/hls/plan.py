@@ -7,18 +7,22 @@ found by bisection over all that some folding has.
 
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
+
+For a given interval the search is the same without the bisection: the smallest design is the cheapest of that target.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bitwright.backends.hls.board import Board, boards
-from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate
+from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
-from bitwright.backends.hls.stages import Stage
+from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
+from bitwright.backends.hls.stages import PortStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
 from bitwright.ir.errors import CompileError
 
@@ -26,6 +30,7 @@ __all__ = ["MOST_MULTIPLIERS", "UTILISATION", "DoesNotFit", "Plan", "completed",
 
 UTILISATION = 0.8
 NOTHING = Cost()
+FREE: Mapping[str, Given] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,26 @@ class DoesNotFit(CompileError):
     """No folding fits the board; the message is the table of what exceeds what."""
 
 
-def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION) -> Plan:
-    """The fastest plan within `utilisation` of the board. Raises DoesNotFit if the smallest design is too big."""
-    choices = Choices(stages, board)
+def plan(
+    stages: Sequence[Stage],
+    board: Board,
+    utilisation: float = UTILISATION,
+    given: Mapping[str, Given] = FREE,
+    interval: int | None = None,
+) -> Plan:
+    """The fastest plan within `utilisation` of the board, or the smallest with at most `interval` cycles a frame.
+
+    given: what is decided already, by layer. Raises DoesNotFit if the smallest design is too big, CompileError if
+    `interval` cannot be reached or `given` not be built.
+    """
+    stages = decided(stages, given)
+    choices = Choices(stages, board, foldings_of(given))
     targets, aside = choices.targets, NOTHING
+    if interval is not None:
+        reached = [target for target in targets if target < interval]
+        if not reached:
+            raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+        targets = reached[-1:]
     while True:
 
         def fitting(target: int, aside: Cost = aside) -> list[Stage] | None:
@@ -55,10 +76,18 @@ def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION
         chosen = fitting(targets[first])
         smallest = chosen is None
         if chosen is None:
-            chosen = choices.cheapest(targets[-1]) or list(stages)
+            if interval is not None:
+                raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+            chosen = choices.cheapest(targets[-1]) if targets else None
+            if chosen is None and given:
+                raise CompileError(
+                    "no design has the foldings that are given", help=f"leave one of {', '.join(given)} out"
+                )
+            chosen = chosen or list(stages)
             if not _fits(chosen, board, utilisation):
                 raise _too_big(chosen, board, utilisation)
-        made = completed(chosen, board)
+        check_storage(chosen, given)
+        made = deepened(completed(chosen, board), given)
         if _fits(made, board, utilisation):
             return Plan(tuple(made), estimate(made, board), board, utilisation)
         if smallest:
@@ -69,6 +98,47 @@ def plan(stages: Sequence[Stage], board: Board, utilisation: float = UTILISATION
 def completed(stages: Sequence[Stage], board: Board) -> list[Stage]:
     """Folded stages with the depths of their FIFOs."""
     return sized(stages, estimate(stages, board).interval)
+
+
+def _too_slow(choices: Choices, fastest: Plan, interval: int) -> CompileError:
+    """Says how fast it can be, and why not faster."""
+    reached = fastest.estimate.interval
+    why = why_no_faster(choices, fastest.stages, fastest.board, fastest.utilisation)
+    return CompileError(
+        f"no design takes a frame every {interval:,} cycles; the fastest takes {reached:,}",
+        help=f"%{fastest.estimate.bottleneck.name} is its slowest layer: {why}",
+    )
+
+
+def bottleneck(planned: Plan, given: Mapping[str, Given] = FREE) -> str:
+    """Which layer is the slowest, and what would make it faster: one sentence."""
+    stages = planned.stages
+    choices = Choices(stages, planned.board, foldings_of(given))
+    why = why_no_faster(choices, stages, planned.board, planned.utilisation)
+    slowest = planned.estimate.bottleneck
+    return f"%{slowest.name} is the slowest layer, {planned.estimate.interval - 1:,} cycles a frame: {why}"
+
+
+def why_no_faster(choices: Choices, stages: Sequence[Stage], board: Board, utilisation: float) -> str:
+    """What the next faster design would be, and what it would need."""
+    slowest = max(stages, key=stage_cycles)
+    target = max((t for t in choices.targets if t < stage_cycles(slowest)), default=0)
+    faster = choices.cheapest(target) if target else None
+    if faster is None:
+        if isinstance(slowest, PortStage):
+            return "an element a beat passes the port, so only a smaller frame would be faster"
+        held = " as it is given" if slowest.name in choices.given else ""
+        return f"it has no faster folding{held}, or what stands around it has none"
+    made = next(stage for stage in faster if stage.name == slowest.name)
+    needs = shares(estimate(faster, board).total, board)
+    exceeded = _exceeded(faster, board, utilisation)
+    words = [f"{needs[name][0]:,.0f} {name} of {utilisation * needs[name][1]:,.0f} allowed" for name in exceeded]
+    price = f"but the design would need {' and '.join(words)}" if words else "and the design would still fit"
+    return f"{_folding(made)} would take {stage_cycles(made):,}, {price}"
+
+
+def _folding(stage: Stage) -> str:
+    return f"pe {stage.pe} simd {stage.simd}" if isinstance(stage, SumStage) else f"{stage.lanes} lanes"
 
 
 def _fitting(choices: Choices, target: int, board: Board, utilisation: float, aside: Cost) -> list[Stage] | None:

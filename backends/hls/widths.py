@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ from bitwright.backends.hls.stages import (
 MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
 SCARCE = 1e9  # how much more the scarce resource counts than all together
 
+Foldings = Mapping[str, tuple[int | None, int | None]]  # by layer: (pe or lanes, simd), None where free
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -64,9 +67,13 @@ class _Table:
 
 
 class Choices:
-    """Every folding of some stages with every width of token that may enter them, on a board."""
+    """Every folding of some stages with every width of token that may enter them, on a board.
 
-    def __init__(self, stages: Sequence[Stage], board: Board) -> None:
+    given: foldings that are not free.
+    """
+
+    def __init__(self, stages: Sequence[Stage], board: Board, given: Foldings = MappingProxyType({})) -> None:
+        self.given = given
         self.stages = [plain(stage) for stage in stages]
         self.board = board
         self.names = tuple(_resources(Cost(), board))
@@ -82,11 +89,13 @@ class Choices:
         stage = self.stages[index]
         entering = [self.classes[stream] for stream in stage.reads]
         if isinstance(stage, SumStage):
-            leaving = self._new(stage, divisors(stage.parallel_rows))
-            own: tuple[int, ...] = divisors(stage.inputs)
+            pe, simd = self.given.get(stage.name, (None, None))
+            leaving = self._new(stage, divisors(stage.parallel_rows) if pe is None else (pe,))
+            own: tuple[int, ...] = divisors(stage.inputs) if simd is None else (simd,)
         elif isinstance(stage, JoinStage):
             left, right = stage.channels
-            both = divisors(int(np.gcd(left, right)))
+            lanes, _ = self.given.get(stage.name, (None, None))
+            both = divisors(int(np.gcd(left, right))) if lanes is None else (lanes,)
             leaving, own = self._new(stage, both), (1,)
         elif isinstance(stage, PortStage) and stage.is_input:
             leaving, own = self._new(stage, (1,)), (1,)
@@ -94,7 +103,7 @@ class Choices:
             leaving, own = entering[0], (1,)
             self.classes |= dict.fromkeys(stage.writes, leaving)
         axes = tuple(dict.fromkeys([*entering, leaving]))
-        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(self.widths[axis] for axis in axes))
+        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(self.widths[axis] for axis in axes), own)
         if key not in known:
             known[key] = self._filled(index, axes, entering, leaving, own)
         return replace(known[key], stage=index, axes=axes)
@@ -223,7 +232,7 @@ def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStag
 def _shape(stage: Stage) -> object:
     """What stages that cost and take the same have in common."""
     fields = dict(vars(stage))
-    for name in ("name", "line", "reads", "copies", "outside", "weights", "codes", "bias"):
+    for name in ("name", "line", "reads", "copies", "outside", "part_of", "weights", "codes", "bias"):
         fields.pop(name, None)
     if isinstance(stage, SumStage):
         fields |= {"weights": stage.weights.shape, "shift": (int(stage.shift.min()), int(stage.shift.max()))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,11 @@ import numpy as np
 
 from bitwright.backends.hls.board import load_board
 from bitwright.backends.hls.cpp import Names
+from bitwright.backends.hls.energy import energy, traffic
+from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.package import check_target, write_package
-from bitwright.backends.hls.plan import UTILISATION, Plan, plan
+from bitwright.backends.hls.plan import UTILISATION, Plan, bottleneck, plan
+from bitwright.backends.hls.plan_file import read_plan
 from bitwright.backends.hls.stages import SumStage, ports_of, stages_of, why_not
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import Score, score
@@ -60,6 +63,7 @@ class Compiled:
     float_score: Score | None = None
     score: Score | None = None
     notes: list[str] = field(default_factory=list)
+    bottleneck: str = ""
 
     def report(self) -> dict[str, Any]:
         """The same as plain data: report.json."""
@@ -71,9 +75,12 @@ class Compiled:
             "clock_mhz": self.clock_mhz,
             "accuracy": None if self.score is None else _score_entry(self.score),
             "float_accuracy": None if self.float_score is None else _score_entry(self.float_score),
+            "bottleneck": self.bottleneck,
             "interval_cycles": found.interval,
             "latency_cycles": found.latency,
             "frames_per_second": round(found.frames_per_second(self.clock_mhz), 1),
+            "energy_pj": round(energy(self.plan.stages), 1),
+            "traffic": traffic(self.plan.stages),
             "resources": {"lut": total.lut, "ff": total.ff, "bram18": total.bram18, "dsp": total.dsp},
             "layers": [
                 {
@@ -82,6 +89,7 @@ class Compiled:
                     "weights": str(stage.weight_format) if isinstance(stage, SumStage) else None,
                     "pe": stage.pe if isinstance(stage, SumStage) else None,
                     "simd": stage.simd if isinstance(stage, SumStage) else None,
+                    "fifo": [stage.depth(side) for side in range(len(stage.reads))],
                     "cycles": cycles,
                     "lut": cost.lut,
                     "ff": cost.ff,
@@ -105,6 +113,8 @@ def compile(
     passes: str | None = None,
     clock_mhz: float | None = None,
     utilisation: float = UTILISATION,
+    fps: float | None = None,
+    plan_file: str | Path | None = None,
     out: str | Path | None = None,
     say: Say = lambda message: None,
 ) -> Compiled:
@@ -113,7 +123,8 @@ def compile(
     data: a source of bitwright.models.datasets: its training split chooses ranges, its test split measures accuracy;
     formats: `KIND width` for all tensors, or a file of formats a tensor; tolerance: relative loss of accuracy, for
     which the formats of fewest bits are searched (bitwright.tuner.whittle); prune: whether channels may go as well;
-    passes: run after the structure passes.
+    passes: run after the structure passes; fps: frames a second, for the smallest design that reaches them; plan_file:
+    what is decided of the plan (plan.toml).
     Raises CompileError for whatever the user can mend.
     """
     from bitwright import __version__
@@ -128,6 +139,9 @@ def compile(
         raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
     if prune and tolerance is None:
         raise CompileError("channels are chosen for a tolerance, and none is given", help="--tolerance 1%")
+    if fps is not None and not fps > 0:
+        raise CompileError(f"{fps:g} frames a second are not above 0")
+    given = read_plan(Path(plan_file)) if plan_file is not None else {}
     say("reading the network")
     graph = load(model) if isinstance(model, str | Path) else model
     folder = Path(out) if out is not None else OUT_ROOT / Names().of(graph.name)
@@ -137,23 +151,37 @@ def compile(
     context.notes += _warnings(model, graph, train, test)
 
     say("passes")
-    graph = run_passes(graph, PREPARE + (f",{passes}" if passes else ""), context)
+    graph = run_passes(graph, _prepare(graph, given) + (f",{passes}" if passes else ""), context)
     _check_ops(graph)
     check_weights(graph)
     say("formats")
     annotated = _annotated(graph, formats, tolerance, prune, context, train)
     say("plan")
-    planned = plan(stages_of(annotated), board, utilisation)
+    planned = plan(stages_of(annotated), board, utilisation, given, _interval(fps, clock))
     say("accuracy")
     scores = _scores(graph, annotated, test)
     context.notes += _hints(annotated, scores)
-    result = Compiled(annotated, planned, folder, clock, *scores, notes=context.notes)
+    slowest = bottleneck(planned, given)
+    result = Compiled(annotated, planned, folder, clock, *scores, notes=context.notes, bottleneck=slowest)
     say("output")
     key = hashlib.sha256(to_text(annotated).encode()).hexdigest()[:8]
     origin = f"bitwright {__version__}, model {key}, target {board.name}"
     report = result.report() | {"data": data, "bitwright": __version__}
     write_package(folder, annotated, planned, graph.name, origin, _golden(annotated, planned, test), report, clock)
     return result
+
+
+def _prepare(graph: Graph, given: Mapping[str, Given]) -> str:
+    """The structure passes, but for the poolings that a plan leaves apart from their convolutions."""
+    convolutions = {node.name for node in graph.nodes if node.op == "conv2d"}
+    apart = [n for n, one in given.items() if one.fusion is not None and "maxpool" not in one.fusion]
+    apart = [name for name in apart if name in convolutions]
+    return PREPARE.replace("fuse-pooling", f"fuse-pooling{{apart={'+'.join(apart)}}}") if apart else PREPARE
+
+
+def _interval(fps: float | None, clock_mhz: float) -> int | None:
+    """The most cycles a frame for so many frames a second."""
+    return None if fps is None else int(clock_mhz * 1e6 / fps)
 
 
 def check_weights(graph: Graph) -> None:

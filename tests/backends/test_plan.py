@@ -31,7 +31,7 @@ from bitwright.backends.hls.estimate import (
     rom_shape,
     stage_cycles,
 )
-from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, divisors, plan, shares
+from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
 from bitwright.backends.hls.stages import (
     ForkStage,
     JoinStage,
@@ -43,6 +43,7 @@ from bitwright.backends.hls.stages import (
     SumStage,
     stages_of,
 )
+from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats import parse as parse_format
 from bitwright.ir.graph import Graph
@@ -174,6 +175,56 @@ def test_among_equally_fast_designs_the_plan_is_cheap(networks: ModuleType) -> N
         others = [made for made in every_folding(networks, stages) if slowest(made) <= slowest(found.stages)]
         if all(fits(made, board, 1.0) for made in others):
             assert weight[0] <= min(weight.values()) * (1 + 1e-12)
+
+
+def test_for_an_interval_the_plan_is_the_smallest_there_is(networks: ModuleType) -> None:
+    """Of all foldings, by the sum of their shares of the board; where none is quick enough, that is said."""
+    board, refused = load_board("pynq-z2"), 0
+    for stages in itertools.islice(chains(networks, 300), 8):
+        made = [(slowest(folding), weight_of(folding, board)) for folding in every_folding(networks, stages)]
+        fastest = min(cycles for cycles, _ in made)
+        for interval in (fastest, fastest + 1, 2 * fastest, 10 * fastest):
+            small = [weight for cycles, weight in made if cycles < interval]
+            if not small:
+                with pytest.raises(CompileError, match=f"every {interval:,} cycles; the fastest takes {fastest + 1:,}"):
+                    plan(stages, board, 1.0, interval=interval)
+                refused += 1
+                continue
+            found = plan(stages, board, 1.0, interval=interval)
+            assert found.estimate.interval <= interval
+            plain = [replace(stage, depths=()) for stage in found.stages]
+            assert weight_of(plain, board) == pytest.approx(min(small))
+    assert refused == 8
+
+
+def weight_of(stages: Sequence[Stage], board: Board) -> float:
+    """The sum of the shares of the board, with FIFOs of two words."""
+    plain = [replace(stage, depths=()) for stage in stages]
+    return sum(need / max(have, 1) for need, have in shares(estimate(plain, board).total, board).values())
+
+
+def test_the_bottleneck_is_named_with_what_would_move_it(networks: ModuleType) -> None:
+    """The folding that is said to be next is faster, and does not fit by what is said."""
+    said = set()
+    for stages in itertools.islice(chains(networks, 400), 10):
+        for factor in (1.02, 3.0, 1000.0):
+            board = tight(stages, factor)
+            try:
+                found = plan(stages, board, 1.0)
+            except DoesNotFit:
+                continue
+            text = bottleneck(found)
+            name = found.estimate.bottleneck.name
+            assert text.startswith(f"%{name} is the slowest layer, {found.estimate.interval - 1:,} cycles a frame: ")
+            exceeded = re.search(r"would take ([0-9,]+), but the design would need ([0-9,]+) (\w+) of ([0-9,]+)", text)
+            if exceeded:
+                cycles, need, resource, allowed = exceeded.groups()
+                assert int(cycles.replace(",", "")) < found.estimate.interval - 1
+                assert int(need.replace(",", "")) > int(allowed.replace(",", ""))
+                said.add(resource)
+            else:
+                said.add("port" if "an element a beat" in text else "none")
+    assert {"port", "LUT"} <= said
 
 
 def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:

@@ -101,6 +101,7 @@ class SumStage(Stage):
     shift: places to the right, a channel; act: (low, high) in steps of the result, None where open; scan: None where
     whole tokens make the input vector (dense, 1x1 convolutions, kernels that cover the image).
     groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
+    adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
     """
 
     in_format: Canonical
@@ -117,6 +118,8 @@ class SumStage(Stage):
     groups: int = 1
     pe: int = 1
     simd: int = 1
+    adder_tree: bool = True
+    storage: str = ""
 
     @property
     def outputs(self) -> int:
@@ -153,9 +156,10 @@ class SumStage(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolStage(Stage):
-    """Max pooling of the narrow numbers behind a rounding."""
+    """Max pooling of the narrow numbers behind a rounding. part_of: the layer into which the graph has fused it."""
 
     scan: Scan
+    part_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

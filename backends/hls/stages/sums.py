@@ -71,6 +71,7 @@ def sum_stages(node: Node, x: Flow) -> Made:
     takes_rows(node, walk)
     made = PoolStage(
         name=pool_name(node.graph, node),
+        part_of=node.name,
         line=f"the pooling of %{node.name}",
         format=out_format,
         elements=int(np.prod(pooled)),

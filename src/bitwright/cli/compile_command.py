@@ -31,6 +31,8 @@ from bitwright.cli.percent import Percent
 @click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
 @click.option("--clock-mhz", type=float, help="The clock (default: the board's).")
 @click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")
+@click.option("--fps", type=float, help="Frames a second: the smallest design that reaches them, not the fastest.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A plan.toml, whole or in part.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The output folder (default: build/<network>).")
 @json_option
 def command(
@@ -43,6 +45,8 @@ def command(
     passes: str | None,
     clock_mhz: float | None,
     utilisation: float,
+    fps: float | None,
+    plan_file: Path | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,6 +64,8 @@ def command(
             passes=passes,
             clock_mhz=clock_mhz,
             utilisation=utilisation,
+            fps=fps,
+            plan_file=plan_file,
             out=output,
             say=say,
         )
@@ -70,6 +76,7 @@ def command(
     print_table(*_table(made))
     for note in made.notes:
         click.echo(f"note: {note}")
+    click.echo(made.bottleneck)
     click.echo(_summary(report, made.folder))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bitwright.ir.errors import CompileError
 
@@ -17,6 +19,17 @@ def model_file(path: Path) -> Path:
     if not (path / "model.ir").is_file():
         raise CompileError(f"{path} is a folder without a model.ir", help="give an .onnx or .ir file")
     return path / "model.ir"
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """report.json of an output folder. Raises CompileError if there is none, or one of an older version."""
+    path = folder / "report.json"
+    if not path.is_file():
+        raise CompileError(f"{folder} is no output folder of bitwright compile (it has no report.json)")
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if "pragmas" not in found:
+        raise CompileError(f"{path} comes from an older version", help="compile the network again")
+    return found
 
 
 @contextmanager

@@ -22,6 +22,7 @@ COMMANDS = {
     "opt": "run passes on a network",
     "prune": "a smaller network, refitted without labels; what pruning each layer costs",
     "retrain": "a network's weights, trained a little more in its formats",
+    "report": "an output folder's figures, estimated or of a real synthesis",
     "score": "a network's accuracy in its formats",
     "show": "a network as text",
     "tune": "the cheapest number formats that keep the accuracy",

@@ -1,20 +1,27 @@
-"""bitwright show: a network as text."""
+"""bitwright show: a network as text, or the plan of an output folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bitwright.cli.files import model_file
-from bitwright.cli.output import json_option, print_json
+from bitwright.cli.files import model_file, report_of
+from bitwright.cli.output import json_option, print_json, print_table
 
 
 @click.command("show")
 @click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--plan", is_flag=True, help="The plan of an output folder: foldings, FIFOs, and why each pragma is there."
+)
 @json_option
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, plan: bool, as_json: bool) -> None:
     """Print MODEL (.onnx, .ir, or an output folder) as text."""
+    if plan:
+        _show_plan(model, as_json)
+        return
     from bitwright.ir.files import load
     from bitwright.ir.text import to_text
 
@@ -30,3 +37,24 @@ def command(model: Path, as_json: bool) -> None:
     inputs = {graph.input_name(value): str(value.type) for value in graph.inputs}
     outputs = {output.name: str(output.value.type) for output in graph.outputs}
     print_json({"name": graph.name, "inputs": inputs, "outputs": outputs, "nodes": nodes})
+
+
+def _show_plan(folder: Path, as_json: bool) -> None:
+    """Per layer folding, cycles, resources and FIFO depths; then every pragma with its reason."""
+    report = report_of(folder)
+    if as_json:
+        print_json({key: report[key] for key in ("board", "interval_cycles", "bottleneck", "layers", "pragmas")})
+        return
+    columns = ["layer", "folding", "cycles", "LUT", "FF", "BRAM18", "DSP", "FIFO"]
+    print_table(columns, [_row(layer) for layer in report["layers"]])
+    click.echo(report["bottleneck"])
+    click.echo()
+    rows = [[entry["where"], entry["pragma"], entry["reason"]] for entry in report["pragmas"]]
+    print_table(["where", "pragma", "reason"], rows)
+
+
+def _row(layer: dict[str, Any]) -> list[str]:
+    folding = f"pe {layer['pe']} simd {layer['simd']}" if layer["pe"] else ""
+    ranges = [f"{layer[key][0]:,.0f}-{layer[key][1]:,.0f}" for key in ("lut", "ff")]
+    blocks = [f"{layer['cycles']:,}", *ranges, f"{layer['bram18']}", f"{layer['dsp']}"]
+    return [layer["name"], folding, *blocks, " ".join(map(str, layer["fifo"]))]

@@ -30,6 +30,27 @@ struct AdderTree<1, W> {
     }
 };
 
+// The same sum one number after the other: N - 1 adders deep, for comparison and where the clock allows it.
+template <int N, int W>
+struct AdderChain {
+    static Int<W + bits_for(N)> sum(const Int<W> (&x)[N]) {
+#pragma HLS INLINE
+#pragma HLS EXPRESSION_BALANCE off
+        Int<W + bits_for(N)> sum = x[0];
+        for (int n = 1; n < N; ++n) {
+#pragma HLS UNROLL
+            sum = static_cast<Int<W + bits_for(N)>>(sum + x[n]);
+        }
+        return sum;
+    }
+};
+
+template <bool TREE, int N, int W>
+struct Adders : AdderTree<N, W> {};
+
+template <int N, int W>
+struct Adders<false, N, W> : AdderChain<N, W> {};
+
 }  // namespace bitwright
 
 #endif

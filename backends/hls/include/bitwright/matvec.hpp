@@ -1,11 +1,11 @@
 // The matrix-vector product behind convolution and dense layers: weights * window + bias, rounded once.
 //
 // A vector arrives as `chunks` tokens of simd elements. In every cycle pe rows of the matrix take simd elements each:
-// pe * simd multipliers, a tree of adders and an accumulator a row. Row group after row group goes over the same
+// pe * simd multipliers, a tree (or a chain) of adders and an accumulator a row. Row group after row group goes over the same
 // vector, which the first group keeps in a buffer for the others. The rows of a depthwise convolution have a vector
 // each: a token holds the simd elements of pe of them.
 //
-// A layer L defines   Out (format), what fold.hpp asks for, and what requantize.hpp asks for.
+// A layer L defines   Out (format), adder_tree (false: a chain), what fold.hpp and requantize.hpp ask for.
 // Tables   weights[Fold<L>::folds][pe][simd]: fold g * chunks + c holds rows g * pe .. and columns c * simd ..,
 //          bias and shift[Fold<L>::groups][pe].
 // Cycles: positions * outputs / pe * inputs / simd, Fold<L>::trips.
@@ -65,7 +65,7 @@ void matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in, hls::stream<Ve
             for (int s = 0; s < L::simd; ++s) {
                 products[s] = L::Weight::template times<Product>(weights[fold][p][s], x[first + s]);
             }
-            const Sum sum = AdderTree<L::simd, F::product_bits>::sum(products);
+            const Sum sum = Adders<L::adder_tree, L::simd, F::product_bits>::sum(products);
 #else
             Sum sum = 0;  // exact in any order: g++ may add as it likes
             for (int s = 0; s < L::simd; ++s) {

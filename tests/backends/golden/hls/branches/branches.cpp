@@ -13,6 +13,8 @@ void branches(hls::stream<Beat<x_t>>& x, hls::stream<Beat<n_short_t>>& short_out
 #pragma HLS INTERFACE axis port=short_out
 #pragma HLS INTERFACE s_axilite port=return
 #pragma HLS DATAFLOW
+    BITWRIGHT_ROM(deep_weights, LUTRAM);
+    BITWRIGHT_ROM(gate_weights, LUTRAM);
 
     hls::stream<Vec<x_t, 1>> pixels("x");
     hls::stream<Vec<x_t, 1>> x_to_deep("x.to.deep");

@@ -12,6 +12,9 @@ void tiny(hls::stream<Beat<x_t>>& x, hls::stream<Beat<fc_t>>& scores) {
 #pragma HLS INTERFACE axis port=scores
 #pragma HLS INTERFACE s_axilite port=return
 #pragma HLS DATAFLOW
+    BITWRIGHT_ROM(conv_weights, LUTRAM);
+    BITWRIGHT_ROM(mid_weights, LUTRAM);
+    BITWRIGHT_ROM(fc_weights, LUTRAM);
 
     hls::stream<Vec<x_t, 1>> pixels("x");
     hls::stream<Vec<conv_t, 2>> conv("conv");

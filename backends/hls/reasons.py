@@ -1,0 +1,107 @@
+"""Why every pragma stands where it does: those of the headers by what they say, those of a network by its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.estimate import bram18, rom_in_bram, rom_luts, rom_shape
+from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, Stage, SumStage
+from bitwright.ir.errors import InternalError
+
+INCLUDE = Path(__file__).parent / "include" / "bitwright"
+MARK = re.compile(r"#pragma HLS .*|BITWRIGHT_(?:TOKENS?|ROM|STREAM)\([^)]*\);")
+
+# What stands in the headers, the first that matches; {0} is what the pattern captures.
+_REASONS = (
+    (r"PIPELINE II=1", "a trip starts in every cycle: it takes at most one token of each stream and one word a memory"),
+    (r"ARRAY_RESHAPE variable=weights .*dim=2", "the weights of pe rows, which work side by side, are one word"),
+    (r"ARRAY_RESHAPE variable=weights .*dim=3", "the weights of simd columns, which work side by side, are one word"),
+    (r"ARRAY_RESHAPE variable=(bias|shift) ", "the {0} of pe rows is one word"),
+    (r"ARRAY_PARTITION variable=acc ", "pe sums grow side by side, each in a register"),
+    (r"ARRAY_PARTITION variable=products ", "the products of a row are added in one cycle"),
+    (r"ARRAY_PARTITION variable=pairs ", "the sums of a level of the adder tree are wires"),
+    (
+        r"ARRAY_PARTITION variable=window ",
+        "every element under the kernel is a register, so that all move in one cycle",
+    ),
+    (
+        r"ARRAY_PARTITION variable=columns ",
+        "every column under the kernel is a register, so that all move in one cycle",
+    ),
+    (r"ARRAY_PARTITION variable=view ", "the elements under the kernel seen as tokens: wires"),
+    (r"ARRAY_PARTITION variable=(sums|total) ", "the {0} of all lanes are read and written in one cycle"),
+    (r"DEPENDENCE variable=lines inter false", "a place comes back after a row, when what was written is there"),
+    (r"EXPRESSION_BALANCE off", "the plan asks for a chain, which the tools would make a tree again"),
+    (r"INLINE", "wires and gates in the loop that calls it, with no handshake of its own"),
+    (r"UNROLL", "all of it in one cycle: there is a circuit for each"),
+    (r"DATAFLOW", "the two loops of a layer work at once"),
+    (r"STREAM variable=(windows|chunks) depth=2", "the product takes a token as soon as it is there; one more waits"),
+    (r"BITWRIGHT_TOKENS\((\w+)\)", "a token of {0} is one word of a memory"),
+    (r"BITWRIGHT_TOKEN\((\w+)\)", "the token {0} is one word of a stream"),
+)
+_ENGINES = {
+    "conv2d": ("window", "scan", "matvec", "adder_tree", "formats", "requantize", "layers"),
+    "dense": ("regroup", "matvec", "adder_tree", "formats", "requantize", "layers"),
+    "maxpool": ("maxpool", "scan"),
+    "avgpool": ("avgpool", "scan", "requantize"),
+    "join": ("join", "regroup", "requantize"),
+    "point": ("point", "requantize"),
+}
+
+
+def rom_reason(stage: SumStage, board: Board) -> str:
+    """Why the weights of a layer lie in block RAM, or in LUTs."""
+    width, depth = rom_shape(stage)
+    blocks, luts = bram18(depth, width), rom_luts(depth, width)
+    size = (
+        f"{depth:,} words of {width:,} bits ({stage.outputs * stage.inputs:,} weights of {stage.weight_format.width})"
+    )
+    if stage.storage:
+        return f"{size}: the plan says {stage.storage}"
+    if not board.bram36:
+        return f"{size}: there is no block RAM"
+    choices = [f"{blocks:,} BRAM18", f"{luts:,} LUT"]
+    taken, left = choices if rom_in_bram(stage, board) else choices[::-1]
+    return f"{size}: {taken} rather than {left}, the smaller share of the board"
+
+
+def depth_reason(stage: Stage, side: int) -> str:
+    """Why a FIFO is as deep as it is."""
+    why = "as many as are ever held at this interval, so that nothing waits"
+    if isinstance(stage, JoinStage):
+        which = ("left", "right")[side]
+        return f"the {which} side of %{stage.name}: {why}; below {stage.least[side]:,} the design would stop for ever"
+    return f"before %{stage.name}: {why}"
+
+
+def reason(line: str) -> str:
+    """Why a pragma of the headers is there."""
+    for pattern, words in _REASONS:
+        match = re.search(pattern, line)
+        if match:
+            return words.format(*match.groups())
+    raise InternalError(f"no reason is known for {line!r}")
+
+
+def header_pragmas(stages: Sequence[Stage]) -> list[tuple[str, str]]:
+    """(header:line, pragma) of every pragma in the headers that these stages use."""
+    used = dict.fromkeys(("axis", "types", *(name for stage in stages for name in _ENGINES.get(_kind(stage), ()))))
+    found = []
+    for name in used:
+        for number, line in enumerate((INCLUDE / f"{name}.hpp").read_text("utf-8").splitlines(), 1):
+            match = MARK.search(line)
+            if match and not line.lstrip().startswith("//"):
+                found.append((f"{name}.hpp:{number}", match[0]))
+    return found
+
+
+def _kind(stage: Stage) -> str:
+    if isinstance(stage, SumStage):
+        return "dense" if stage.scan is None else "conv2d"
+    if isinstance(stage, JoinStage):
+        return "join"
+    names = {PoolStage: "maxpool", MeanStage: "avgpool"}
+    return names.get(type(stage), "point" if len(stage.reads) == 1 and stage.writes else "")

@@ -1,0 +1,175 @@
+"""Plan files: what compile writes it takes back, whole or in part, and what cannot be is an error that names it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bitwright.backends.hls.csim import Accelerator
+from bitwright.backends.hls.emit import emit
+from bitwright.backends.hls.given import Given
+from bitwright.backends.hls.plan import Plan, plan
+from bitwright.backends.hls.plan_file import plan_text, read_plan
+from bitwright.backends.hls.stages import JoinStage, PoolStage, Stage, SumStage, stages_of
+from bitwright.compiler import compile
+from bitwright.ir.errors import CompileError
+from bitwright.ir.graph import Graph
+from bitwright.ir.parse import parse
+
+ROOT = Path(__file__).parents[2]
+NET = """graph @tiny {
+  input %x : FIXED<8>[N,2,6,6]
+  weight %a.b.w = 000000a1 : FIXED<4>[6,2,3,3]
+  weight %fc.w = 000000a2 : FIXED<8>[4,24]
+  %a.b = conv2d(%x, %a.b.w) {act=relu, kernel=[3,3], pool=[2,2]} : FIXED<6>[N,6,2,2]
+  %flat = flatten(%a.b) : FIXED<6>[N,24]
+  %fc = dense(%flat, %fc.w) : FIXED<8>[N,4]
+  output %fc as "y"
+}"""
+
+
+@pytest.fixture
+def network() -> Graph:
+    return parse(NET)
+
+
+def written(planned: Plan, tmp_path: Path) -> Path:
+    path = tmp_path / "plan.toml"
+    path.write_text(plan_text(planned, "test"))
+    return path
+
+
+def by_name(planned: Plan) -> dict[str, Stage]:
+    return {stage.name: stage for stage in planned.stages}
+
+
+def test_a_plan_that_is_taken_back_gives_the_same_files(networks: ModuleType, tmp_path: Path) -> None:
+    drawn = [networks.drawn(seed)[1] for seed in range(6)] + [networks.branching(seed)[1] for seed in range(6)]
+    joins = 0
+    for stages in drawn:
+        first = plan(stages, networks.BOARD)
+        again = plan(stages, networks.BOARD, given=read_plan(written(first, tmp_path)))
+        assert emit(again, "net", "test") == emit(first, "net", "test")
+        assert plan_text(again, "test") == plan_text(first, "test")
+        joins += sum(isinstance(stage, JoinStage) for stage in stages)
+    assert joins > 3
+
+
+def test_a_part_of_a_plan_leaves_the_rest_to_the_search(network: Graph, networks: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[layers."a.b"]\npe = 3\nstorage = "bram"\nadder_tree = false\n[layers.fc]\nfifo = 9\nsimd = 12\n')
+    made = plan(stages_of(network), networks.BOARD, given=read_plan(path))
+    conv, fc = by_name(made)["a.b"], by_name(made)["fc"]
+    assert isinstance(conv, SumStage)
+    assert isinstance(fc, SumStage)
+    assert (conv.pe, conv.storage, conv.adder_tree) == (3, "bram", False)
+    assert (fc.simd, fc.depths) == (12, (9,))
+    text = "".join(emit(made, "tiny", "test").values())
+    assert "BITWRIGHT_ROM(a_b_weights, BRAM);" in text
+    assert "BITWRIGHT_STREAM(a_b_pool, 9);" in text
+    assert text.count("adder_tree = false") == 1
+    # The fastest of all foldings that have what is given.
+    speeds = []
+    for simd in (1, 2, 3, 6, 9, 18):
+        for pe in (1, 2, 4):
+            given = {"a.b": Given(pe=3, simd=simd), "fc": Given(pe=pe, simd=12)}
+            speeds.append(plan(stages_of(network), networks.BOARD, given=given).estimate.interval)
+    assert made.estimate.interval == min(speeds) < max(speeds)
+
+
+def test_a_chain_of_adders_gives_the_same_bits(network: Graph, networks: ModuleType, tmp_path: Path) -> None:
+    """Built with ap_int, the only build that has the adders one by one."""
+    pytest.importorskip("hls4ml", reason="ap_int.h comes with the package hls4ml")
+    frames = np.random.default_rng(0).integers(-127, 128, (20, 72))
+    outputs = []
+    for tree in (True, False):
+        given = {"a.b": Given(pe=2, simd=9, adder_tree=tree), "fc": Given(simd=8, adder_tree=tree)}
+        made = plan(stages_of(network), networks.BOARD, given=given)
+        networks.write(tmp_path / str(tree), network, made.stages)
+        outputs.append(Accelerator(tmp_path / str(tree), ap_types=True).run(frames))
+    assert np.array_equal(*outputs)
+    assert len(np.unique(outputs[0])) > 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[layers.fd]\npe = 1", "no layer 'fd'.*did you mean 'fc'"),
+        ("[layers.fc]\npe = 3", "%fc: pe 3 does not divide 4, its output channels.*1, 2, 4"),
+        ("[layers.fc]\nsimd = 5", "%fc: simd 5 does not divide 24"),
+        ("[layers.fc]\nsims = 5", "unknown key 'sims' of layer 'fc'.*did you mean 'simd'"),
+        ("[layers.fc]\npe = 2\npartition = [4, 1]", r"%fc: partition \[4, 1\] is not its folding"),
+        ("[layers.fc]\nlanes = 2", "%fc takes no 'lanes'.*pe, simd"),
+        ("[layers.fc]\npe = 0", "pe of layer 'fc' must be a whole number above 0, not 0"),
+        ("[layers.fc]\npe = true", "must be a whole number"),
+        ("[layers.fc]\nstorage = 'uram'", 'storage of layer \'fc\' must be "bram" or "lut"'),
+        ("[layers.fc]\npe = 4\nsimd = 24\nstorage = 'bram'", "%fc: storage 'bram', but every weight works"),
+        ("[layers.fc]\npe = 1\nsimd = 1\nstorage = 'logic'", "%fc: storage 'logic', but its weights take turns"),
+        ("[layers.fc]\nfifo = [1, 2]", "%fc: fifo must be 1 number"),
+        ("[layers.fc]\nfusion = ['relu']", "%fc has no relu to fuse"),
+        ("[layers.'a.b']\nfusion = ['maxpool']", "%a.b: its relu is always fused"),
+        ("[layers.a.b]\npe = 1", "unknown key 'b' of layer 'a'.*stands in quotes"),
+        ("[fifos]\nx = 1", "unknown key 'fifos'"),
+        ("[layers.fc", "not a TOML file"),
+        ("layers = 3", "layers must be tables"),
+    ],
+)
+def test_what_a_plan_cannot_say_is_refused_by_name(
+    network: Graph, networks: ModuleType, tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(CompileError) as caught:
+        plan(stages_of(network), networks.BOARD, given=read_plan(path))
+    assert re.search(message, str(caught.value).replace("\n", " ")), str(caught.value)
+
+
+def test_a_fifo_in_which_the_design_would_stop_is_refused(networks: ModuleType) -> None:
+    for seed in range(20):
+        stages = networks.branching(seed)[1]
+        made = plan(stages, networks.BOARD)
+        for stage in made.stages:
+            if isinstance(stage, JoinStage) and max(stage.least) > 1:
+                keep = {s.name: Given(pe=s.pe, simd=s.simd) for s in made.stages if isinstance(s, SumStage)}
+                keep |= {s.name: Given(lanes=s.lanes) for s in made.stages if isinstance(s, JoinStage)}
+                low = tuple(max(least - 1, 1) for least in stage.least)
+                with pytest.raises(CompileError, match=f"%{stage.name}.*stops for ever"):
+                    plan(stages, networks.BOARD, given=keep | {stage.name: Given(lanes=stage.lanes, fifo=low)})
+                plan(stages, networks.BOARD, given=keep | {stage.name: Given(lanes=stage.lanes, fifo=stage.least)})
+                return
+    pytest.fail("no network had a join")
+
+
+def test_table_2_of_the_lenet_paper_compiles(tmp_path: Path) -> None:
+    made = compile(
+        ROOT / "models" / "lenet5.onnx", "pynq-z2", plan_file=ROOT / "examples" / "table2.toml", out=tmp_path / "out"
+    )
+    stages = by_name(made.plan)
+    pools = [stage for stage in made.plan.stages if isinstance(stage, PoolStage)]
+    assert [(pool.name, pool.part_of) for pool in pools] == [("conv1.pool", "conv1"), ("pool4", "")]
+    folding = {name: (s.pe, s.simd) for name, s in stages.items() if isinstance(s, SumStage)}
+    assert {name: folding[name] for name in ("conv1", "conv3", "conv5", "fc6")} == {
+        "conv1": (1, 25),
+        "conv3": (2, 25),
+        "conv5": (2, 25),
+        "fc6": (1, 1),
+    }
+    top = (tmp_path / "out" / "src" / "lenet5.cpp").read_text()
+    assert [line for line in top.splitlines() if "_ROM(" in line][:4] == [
+        f"    BITWRIGHT_ROM({name}_weights, BRAM);" for name in ("conv1", "conv3", "conv5", "fc6")
+    ]
+    saved = tomllib.loads((tmp_path / "out" / "plan.toml").read_text())["layers"]
+    given = tomllib.loads((ROOT / "examples" / "table2.toml").read_text())["layers"]
+    for name, table in given.items():
+        for key, value in table.items():
+            assert saved[name][key] in (value, [value])
+    accelerator = Accelerator(tmp_path / "out")
+    frames = [tuple(map(int, line.split())) for line in (tmp_path / "out/tb/golden_input.txt").read_text().splitlines()]
+    expected = (tmp_path / "out/tb/golden_output.txt").read_text().splitlines()
+    got = accelerator.run(np.array(frames))
+    assert [" ".join(map(str, row)) for row in got.tolist()] == expected

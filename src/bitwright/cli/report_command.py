@@ -60,11 +60,12 @@ def _read(path: Path, folder: Path) -> Synthesis:
 def _rows(report: dict[str, Any], found: Synthesis | None) -> list[list[str]]:
     """Figure, estimate, synthesis and their ratio."""
     rows = []
-    cycles = {"interval_cycles": found and found.top.interval, "latency_cycles": found and found.top.latency}
+    top = None if found is None else found.top
+    cycles = {"interval_cycles": top.interval if top else None, "latency_cycles": top.latency if top else None}
     for key, real in cycles.items():
         rows.append([key, f"{report[key]:,}", _said(real), f"{report[key] / real:.2f}" if real else ""])
     for key in _AMOUNTS:
-        given, real = report["resources"][key], found and found.top.resources[key]
+        given, real = report["resources"][key], top.resources[key] if top else None
         low, high = given if isinstance(given, list) else (given, given)
         text = f"{low:,.0f}" if low == high else f"{low:,.0f}-{high:,.0f}"
         ratio = f"{low / real:.2f}" if low == high else f"{low / real:.2f}-{high / real:.2f}" if real else ""

@@ -139,7 +139,7 @@ def cells(line: str) -> list[str]:
 def test_the_lenet_has_a_row_for_every_layer(lenet: tuple[Path, Result]) -> None:
     folder, result = lenet
     assert (result.code, result.err) == (0, "")
-    columns, *rows = [cells(line) for line in result.lines[:-1]]
+    columns, *rows = [cells(line) for line in result.lines[:-2]]
     assert columns == [
         "layer", "op", "shape", "weights", "result", "folding", "cycles", "LUT", "FF", "BRAM18", "DSP"
     ]  # fmt: skip
@@ -191,7 +191,10 @@ def test_json_is_the_report_and_the_folder(tiny: Network, tmp_path: Path, run: R
     found = json.loads(result.out)
     assert found.pop("folder") == str(tmp_path / "out")
     written = json.loads((tmp_path / "out" / "report.json").read_text())
+    pragmas = written.pop("pragmas")
     assert written == found | {"data": str(tiny.data), "bitwright": bitwright.__version__}
+    assert pragmas
+    assert all(entry["pragma"] and entry["reason"] and entry["where"] for entry in pragmas)
     assert found["network"] == "tiny"
     assert found["board"] == "pynq-z2"
     assert found["float_accuracy"] == {"metric": "top1", "value": 1.0, "samples": 60, "exact": False}

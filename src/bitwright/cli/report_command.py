@@ -68,7 +68,7 @@ def _rows(report: dict[str, Any], found: Synthesis | None) -> list[list[str]]:
         given, real = report["resources"][key], top.resources[key] if top else None
         low, high = given if isinstance(given, list) else (given, given)
         text = f"{low:,.0f}" if low == high else f"{low:,.0f}-{high:,.0f}"
-        ratio = f"{low / real:.2f}" if low == high else f"{low / real:.2f}-{high / real:.2f}" if real else ""
+        ratio = "-".join(f"{end / real:.2f}" for end in dict.fromkeys((low, high))) if real else ""
         rows.append([key.upper(), text, _said(real), ratio if real else ""])
     return rows
 

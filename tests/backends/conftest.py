@@ -1,4 +1,4 @@
-"""How the tests of the HLS backend find their small networks."""
+"""How the tests of the HLS backend find what they share: their small networks, the rules of HLS code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ import pytest
 def networks() -> ModuleType:
     """networks.py beside this file."""
     spec = importlib.util.spec_from_file_location("hls_networks", Path(__file__).with_name("networks.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def hls_rules() -> ModuleType:
+    """The package hls_rules beside this file."""
+    pytest.importorskip("tree_sitter_cpp", reason="needs tree-sitter-cpp: pip install tree-sitter tree-sitter-cpp")
+    place = Path(__file__).with_name("hls_rules")
+    spec = importlib.util.spec_from_file_location("hls_rules", place / "__init__.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

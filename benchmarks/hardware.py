@@ -96,7 +96,7 @@ class Design:
     graph: Graph
     made: Plan
     accuracy: float
-    equal: int
+    equal: int | None
 
 
 def with_formats(source: Source, train: Dataset) -> Graph:
@@ -120,7 +120,7 @@ def designed(source: Source, train: Dataset, test: Dataset, frames: int) -> Desi
     graph = with_formats(source, train)
     made = plan(stages_of(graph), load_board(BOARD), SHARE)
     accuracy = score(graph, test.x, test.y).value
-    return Design(source, graph, made, accuracy, bit_equal(graph, made, test.x[:frames]))
+    return Design(source, graph, made, accuracy, bit_equal(graph, made, test.x[:frames]) if frames else None)
 
 
 def bit_equal(graph: Graph, made: Plan, x: np.ndarray) -> int:
@@ -235,7 +235,7 @@ def branching(path: Path) -> Iterator[Sequence[object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--frames", type=int, default=1000, help="compared bit by bit")
+    parser.add_argument("--frames", type=int, default=1000, help="compared bit by bit; 0: none")
     parser.add_argument("--branching", type=Path, nargs="*", default=sorted(MODELS.glob("resnet*.onnx")))
     given = parser.parse_args()
     train, test = load_data(given.data, "train"), load_data(given.data, "test")

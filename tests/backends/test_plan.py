@@ -214,20 +214,21 @@ def replace_folding(stage: Stage) -> str:
     return repr(replace(plain, pe=1, simd=1) if isinstance(plain, SumStage) else plain)
 
 
+FLAT = """graph @flat {
+  input %x : FIXED<6>[N,96]
+  weight %d.w = 000000d1 : FIXED<2>[OUTPUTS,96]
+  weight %e.w = 000000e1 : FIXED<2>[1,OUTPUTS]
+  %d = dense(%x, %d.w) : FIXED<4>[N,OUTPUTS]
+  %e = dense(%d, %e.w) : FIXED<4>[N,1]
+  output %e
+}"""
+
+
 def test_a_beat_is_as_wide_as_the_interval_needs(networks: ModuleType) -> None:
     """One less wide would be the slowest stage; a port of 64 bits is never passed."""
     seen = set()
     for outputs in (2, 4, 60, 500):
-        stages = stages_of(
-            parse(f"""graph @flat {{
-          input %x : FIXED<6>[N,96]
-          weight %d.w = 000000d1 : BIN[{outputs},96]
-          weight %e.w = 000000e1 : BIN[1,{outputs}]
-          %d = dense(%x, %d.w) : FIXED<4>[N,{outputs}]
-          %e = dense(%d, %e.w) : FIXED<4>[N,1]
-          output %e
-        }}""")
-        )
+        stages = stages_of(parse(FLAT.replace("OUTPUTS", str(outputs))))
         found = plan(stages, replace(networks.BOARD, lut=3000), 1.0)
         first = ports_of(found.stages)[0]
         assert first.container * first.beat <= 64

@@ -148,9 +148,12 @@ class _Emitter:
         return end_header(printer)
 
     def signature(self, space: str, library: str) -> str:
-        types = (self.types.of(self.input.name), self.types.of(self.output.reads[0]))
-        pairs = zip(types, self.ports, strict=True)
-        return f"void {self.top}(" + ", ".join(f"hls::stream<{library}Beat<{space}{t}>>& {p}" for t, p in pairs) + ")"
+        formats = (self.types.of(self.input.name), self.types.of(self.output.reads[0]))
+        arguments = [
+            f"hls::stream<{library}Beat<{space}{format}{f', {stage.beat}' if stage.beat > 1 else ''}>>& {port}"
+            for stage, format, port in zip((self.input, self.output), formats, self.ports, strict=True)
+        ]
+        return f"void {self.top}({', '.join(arguments)})"
 
     def top_header(self) -> str:
         found = self.plan.estimate

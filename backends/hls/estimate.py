@@ -4,7 +4,7 @@ Cycles. Every process is one pipelined loop of interval 1: trips - 1 + DEPTH - 1
 dataflow region takes a new frame every (slowest process + 1) cycles. The trip counts are those of the C++ headers.
     window     padded places x groups of channels + positions x (tokens of a window - 1)
     product    positions x (outputs / pe) x (inputs / simd)
-    pooling    padded places x groups of channels            port  elements, one a beat
+    pooling    padded places x groups of channels            port  elements / elements of a beat
     others     a token a trip; concat the tokens of both sides, global pooling those that enter
     A convolution's window and product share a FIFO of 2 words, so the product waits at the ends of rows and frames:
     between two windows pass max(folds, steps of the walk to the next + chunks - 1) cycles, summed over a frame.
@@ -176,7 +176,7 @@ def _process(stage: Stage, loop: Loop) -> Process:
         fill = (loop.scan.kernel[0] - 1 - top) * loop.row + (loop.scan.kernel[1] - left) * loop.groups
         return Process(loop.trips, max(fill, 1), bottom * loop.row + right * loop.groups + extra + 1)
     if isinstance(stage, PortStage):
-        return Process(loop.trips, stage.lanes, stage.lanes)
+        return Process(loop.trips, stage.lanes // stage.beat, stage.lanes // stage.beat)
     first = 1 + int(loop.write_trip(np.zeros(1, np.int64))[0])
     last = [int(loop.read_trip(side, np.array([count - 1]))[0]) for side, count in enumerate(loop.tokens_in)]
     return Process(loop.trips, first, loop.trips - max(last))
@@ -212,7 +212,8 @@ def engine_cost(stage: Stage, board: Board) -> Cost:
     """What depends on the folding alone."""
     bits = stage.format.width
     if isinstance(stage, PortStage):
-        return Cost((20.0 + bits, 60.0 + 4 * bits), (20.0 + bits, 60.0 + 4 * bits))
+        wires = stage.beat * bits
+        return Cost((20.0 + wires, 60.0 + 4 * wires), (20.0 + wires, 60.0 + 4 * wires))
     if isinstance(stage, PoolStage):
         return _comparators(stage)
     if isinstance(stage, SumStage):

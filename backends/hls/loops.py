@@ -205,10 +205,10 @@ class Concatenation(Loop):
 def loops_of(stage: Stage) -> list[Loop]:
     """The loops of a stage, in the order of its streams; those inside it have names that no graph has."""
     if isinstance(stage, PortStage):
-        tokens = stage.elements // stage.lanes
+        trips, tokens, beats = stage.elements // stage.beat, stage.elements // stage.lanes, stage.lanes // stage.beat
         if stage.is_input:
-            return [Regrouping(stage.elements, (), stage.writes, (), tokens, 1, stage.lanes)]
-        return [Regrouping(stage.elements, stage.reads, (), (tokens,), 0, stage.lanes, 1)]
+            return [Regrouping(trips, (), stage.writes, (), tokens, 1, beats)]
+        return [Regrouping(trips, stage.reads, (), (tokens,), 0, beats, 1)]
     if isinstance(stage, SumStage):
         return _sum(stage)
     if isinstance(stage, JoinStage):

@@ -145,13 +145,14 @@ def _settings(plan: Plan, files: Mapping[str, str], clock_mhz: float) -> dict[st
 
 def _port(stage: PortStage) -> Port:
     format = stage.format
-    bits = next(size for size in (8, 16, 32, 64) if size >= format.width)
     return Port(
         stage.outside,
         stage.shape,
         int(format.step_exponents),
         -format.max_code if format.n_s else 0,
         format.max_code,
-        bits,
+        stage.container,
         order=stage.order,
+        beat_bits=stage.beat_bits,
+        beat_elements=stage.beat,
     )

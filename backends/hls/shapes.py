@@ -15,6 +15,7 @@ from bitwright.backends.hls.stages import (
     MeanStage,
     PointStage,
     PoolStage,
+    PortStage,
     Scan,
     Stage,
     SumStage,
@@ -57,8 +58,8 @@ class Shapes:
                 _scan(printer, stage.scan)
                 _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
             else:
-                note = _cycles(stage) if isinstance(stage, ForkStage) else ""
-                _numbers(printer, {"elements": stage.elements, "lanes": stage.lanes}, note)
+                beat = {"beat": stage.beat} if isinstance(stage, PortStage) else {}
+                _numbers(printer, {"elements": stage.elements, "lanes": stage.lanes} | beat, _cycles(stage))
 
     def _types(self, printer: Printer, **streams: str) -> None:
         for name, stream in streams.items():

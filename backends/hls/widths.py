@@ -29,6 +29,7 @@ from bitwright.backends.hls.estimate import (
     sum_cycles,
 )
 from bitwright.backends.hls.stages import (
+    WIDEST_BEAT,
     JoinStage,
     MeanStage,
     PoolStage,
@@ -88,17 +89,19 @@ class Choices:
     def _table(self, index: int, known: dict[object, _Table]) -> _Table:
         stage = self.stages[index]
         entering = [self.classes[stream] for stream in stage.reads]
+        own: tuple[int, ...]
         if isinstance(stage, SumStage):
             pe, simd = self.given.get(stage.name, (None, None))
             leaving = self._new(stage, divisors(stage.parallel_rows) if pe is None else (pe,))
-            own: tuple[int, ...] = divisors(stage.inputs) if simd is None else (simd,)
+            own = divisors(stage.inputs) if simd is None else (simd,)
         elif isinstance(stage, JoinStage):
             left, right = stage.channels
             lanes, _ = self.given.get(stage.name, (None, None))
             both = divisors(int(np.gcd(left, right))) if lanes is None else (lanes,)
             leaving, own = self._new(stage, both), (1,)
-        elif isinstance(stage, PortStage) and stage.is_input:
-            leaving, own = self._new(stage, (1,)), (1,)
+        elif isinstance(stage, PortStage):
+            own = _beats(stage)
+            leaving = self._new(stage, own) if stage.is_input else entering[0]
         else:
             leaving, own = entering[0], (1,)
             self.classes |= dict.fromkeys(stage.writes, leaving)
@@ -125,6 +128,11 @@ class Choices:
         elif isinstance(stage, JoinStage):
             left, right, lanes = (grid[axes.index(axis)] for axis in (*entering, leaving))
             cycles, shares = self._join(stage, left, right, lanes)
+        elif isinstance(stage, PortStage):
+            both = grid[0] * (WIDEST_BEAT + 1) + grid[-1]  # one number for a token and a beat
+            cycles, shares = self._each(
+                both, lambda number: folded(stage, number // (WIDEST_BEAT + 1), number % (WIDEST_BEAT + 1))
+            )
         else:
             cycles, shares = self._each(grid[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
         return _Table(index, axes, own, cycles, shares)
@@ -211,7 +219,14 @@ def plain(stage: Stage) -> Stage:
         return replace(stage, lanes=1, depths=(), pe=1, simd=1)
     if isinstance(stage, JoinStage):
         return replace(stage, lanes=1, depths=(), entering=(1, 1), least=(1, 1))
+    if isinstance(stage, PortStage):
+        return replace(stage, lanes=1, depths=(), beat=1)
     return replace(stage, lanes=1, depths=())
+
+
+def _beats(stage: PortStage) -> tuple[int, ...]:
+    """How many elements a beat may carry."""
+    return tuple(d for d in divisors(stage.elements) if d * stage.container <= WIDEST_BEAT)
 
 
 def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
@@ -220,8 +235,12 @@ def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
         return replace(stage, pe=width, simd=own)
     if isinstance(stage, JoinStage):
         return replace(stage, lanes=width)
-    if isinstance(stage, PoolStage | MeanStage) and stage.scan is not None and not stage.scan.takes(stage.lanes):
-        return None
+    if isinstance(stage, PortStage):
+        return None if width % own else replace(stage, lanes=width, beat=own)
+    if isinstance(stage, PoolStage | MeanStage) and stage.scan is not None:
+        return stage if stage.scan.takes(stage.lanes) else None
+    if isinstance(stage, MeanStage):
+        return None if stage.channels % stage.lanes else stage
     return stage
 
 

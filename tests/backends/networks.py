@@ -17,7 +17,7 @@ from bitwright.backends.hls.estimate import estimate
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
-from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, Stage, SumStage, stages_of
+from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, PortStage, Stage, SumStage, stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import activation_values, spread, weight_values
 from bitwright.ir.errors import CompileError
@@ -257,10 +257,11 @@ def folded(
     stages: Sequence[Stage],
     choose: Callable[[SumStage], tuple[int, int]],
     join: Callable[[JoinStage], int] = lambda stage: 1,
+    port: Callable[[PortStage], tuple[int, int]] = lambda stage: (stage.lanes, 1),
 ) -> list[Stage]:
     """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes and depths that follow.
 
-    join: the lanes of an add, mul or concat.
+    join: the lanes of an add, mul or concat; port: the lanes and the elements of a beat.
     """
     made: list[Stage] = []
     widths: dict[str, int] = {}
@@ -271,8 +272,13 @@ def folded(
             stage = replace(stage, pe=pe, simd=simd)
         elif isinstance(stage, JoinStage):
             stage = replace(stage, lanes=join(stage))
+        elif isinstance(stage, PortStage):
+            lanes, beat = port(stage)
+            stage = replace(stage, lanes=lanes, beat=beat)
         made.append(stage)
         widths |= dict.fromkeys(stage.writes, stage.out_lanes)
+    if not rows_are_long(made):
+        return made  # no design, so there are no depths
     return sized(made, estimate(made, BOARD).interval)
 
 
@@ -281,10 +287,18 @@ def joint_widths(stage: JoinStage) -> tuple[int, ...]:
     return divisors(math.gcd(*stage.channels))
 
 
+def port_widths(stage: PortStage) -> list[tuple[int, int]]:
+    """The lanes and the elements of a beat that a port may have; an output's lanes are given."""
+    fit = [width for width in divisors(stage.elements) if width * stage.container <= 64]
+    return [(lanes, beat) for lanes in (fit if stage.is_input else [stage.lanes]) for beat in fit if lanes % beat == 0]
+
+
 def rows_are_long(stages: Sequence[Stage]) -> bool:
-    """Whether every line buffer has words enough in a row."""
+    """Whether every stage takes the tokens that enter: whole pixels, and enough in a row for a line buffer."""
     scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage | MeanStage)]
-    return all(scan is None or scan.takes(lanes) for scan, lanes in scans)
+    means = [stage for stage in stages if isinstance(stage, MeanStage)]
+    whole = all(stage.channels % stage.lanes == 0 for stage in means)
+    return whole and all(scan is None or scan.takes(lanes) for scan, lanes in scans)
 
 
 def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
@@ -293,6 +307,7 @@ def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
             stages,
             lambda s: (pick(rng, *divisors(s.parallel_rows)), pick(rng, *divisors(s.inputs))),
             lambda s: pick(rng, *joint_widths(s)),
+            lambda s: port_widths(s)[int(rng.integers(len(port_widths(s))))],
         )
         if rows_are_long(made):
             return made

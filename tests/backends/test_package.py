@@ -383,6 +383,23 @@ def test_a_number_travels_in_the_narrowest_container(
     assert f"set in_bits {bits}\nset out_bits {bits}\n" in (tmp_path / "out" / "scripts" / "settings.tcl").read_text()
 
 
+def test_several_numbers_travel_in_a_beat(networks: ModuleType, tmp_path: Path) -> None:
+    """Three of them take 32 bits, the next width that a DMA has."""
+    graph = parse("""graph @one {
+      input %x : FIXED<5>[N,3,2,4]
+      %y = maxpool2d(%x) {kernel=[1,2]} : FIXED<5>[N,3,2,3]
+      output %y
+    }""")
+    networks.write(tmp_path / "out", graph, networks.folded(stages_of(graph), lambda _: (1, 1), port=lambda _: (3, 3)))
+    network = json.loads((tmp_path / "out" / "driver" / "network.json").read_text())
+    for side in ("input", "output"):
+        entry = network[side]
+        assert (entry["container_bits"], entry["beat_elements"], entry["beat_bits"]) == (8, 3, 32)
+    assert "set in_bits 32\nset out_bits 32\n" in (tmp_path / "out" / "scripts" / "settings.tcl").read_text()
+    top = next((tmp_path / "out" / "src").glob("*.cpp")).read_text()
+    assert "void one(hls::stream<Beat<x_t, 3>>& x, hls::stream<Beat<x_t, 3>>& y" in top
+
+
 def test_a_plan_is_what_is_written(networks: ModuleType, tmp_path: Path) -> None:
     """The numbers of the folder are those of the plan that was given, whatever its foldings."""
     graph = parse(TEXT)

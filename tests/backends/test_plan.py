@@ -22,6 +22,7 @@ from bitwright.backends.hls.estimate import (
     bram18,
     cost,
     estimate,
+    loop_cycles,
     memory,
     multipliers,
     processes,
@@ -41,6 +42,7 @@ from bitwright.backends.hls.stages import (
     PortStage,
     Stage,
     SumStage,
+    ports_of,
     stages_of,
 )
 from bitwright.ir.errors import CompileError
@@ -65,11 +67,16 @@ def fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
     sums = [stage for stage in stages if isinstance(stage, SumStage)]
     pairs = [list(itertools.product(divisors(stage.outputs), divisors(stage.inputs))) for stage in sums]
-    for chosen in itertools.product(*pairs):
-        upcoming = iter(chosen)
-        made = networks.folded(stages, lambda _, upcoming=upcoming: next(upcoming))
-        if networks.rows_are_long(made):
-            yield made
+    first, last = ports_of(stages)
+    for entering, *chosen in itertools.product(networks.port_widths(first), *pairs):
+        leaving = replace(last, lanes=chosen[-1][0] if sums else entering[0])
+        for port in networks.port_widths(leaving):
+            upcoming, ends = iter(chosen), iter((entering, port))
+            made = networks.folded(
+                stages, lambda _, next_=upcoming: next(next_), port=lambda _, next_=ends: next(next_)
+            )
+            if networks.rows_are_long(made):
+                yield made
 
 
 def chains(networks: ModuleType, most: int, first: int = 0) -> Iterator[list[Stage]]:
@@ -78,6 +85,7 @@ def chains(networks: ModuleType, most: int, first: int = 0) -> Iterator[list[Sta
         _, stages, _ = networks.drawn(seed)
         sums = [stage for stage in stages if isinstance(stage, SumStage)]
         count = int(np.prod([len(divisors(s.outputs)) * len(divisors(s.inputs)) for s in sums]))
+        count *= len(networks.port_widths(ports_of(stages)[0]))
         if 4 < count <= most:
             yield networks.folded(stages, lambda _: (1, 1))
 
@@ -117,11 +125,15 @@ def every_branching(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[l
         else list(itertools.product(divisors(stage.parallel_rows), divisors(stage.inputs)))
         for stage in chosen
     ]
-    for made in itertools.product(*choices):
+    first, last = ports_of(stages)
+    for entering, *made in itertools.product(networks.port_widths(first), *choices):
         pick = dict(zip((stage.name for stage in chosen), made, strict=True))
-        folded = networks.folded(stages, lambda s, pick=pick: pick[s.name], lambda s, pick=pick: pick[s.name])
-        if networks.rows_are_long(folded):
-            yield folded
+        leaving = replace(last, lanes=pick[last.reads[0]][0])
+        for port in networks.port_widths(leaving):
+            every = {**pick, first.name: entering, last.name: port}
+            folded = networks.folded(stages, *[lambda s, every=every: every[s.name]] * 3)
+            if networks.rows_are_long(folded):
+                yield folded
 
 
 BRANCHING = """graph @branching {
@@ -233,7 +245,7 @@ def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:
         found = plan(stages, networks.BOARD, 0.5)
         assert fits(found.stages, networks.BOARD, 0.5)
         assert networks.rows_are_long(found.stages)
-        lanes = 1
+        lanes = found.stages[0].lanes
         for stage, given in zip(found.stages, stages, strict=True):
             assert stage.lanes == lanes
             assert replace_folding(stage) == replace_folding(given)
@@ -249,7 +261,32 @@ def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:
 def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
     plain = replace(stage, lanes=1, depths=())
+    plain = replace(plain, beat=1) if isinstance(plain, PortStage) else plain
     return repr(replace(plain, pe=1, simd=1) if isinstance(plain, SumStage) else plain)
+
+
+FLAT = """graph @flat {
+  input %x : FIXED<6>[N,96]
+  weight %d.w = 000000d1 : FIXED<2>[OUTPUTS,96]
+  weight %e.w = 000000e1 : FIXED<2>[1,OUTPUTS]
+  %d = dense(%x, %d.w) : FIXED<4>[N,OUTPUTS]
+  %e = dense(%d, %e.w) : FIXED<4>[N,1]
+  output %e
+}"""
+
+
+def test_a_beat_is_as_wide_as_the_interval_needs(networks: ModuleType) -> None:
+    """One less wide would be the slowest stage; a port of 64 bits is never passed."""
+    seen = set()
+    for outputs in (2, 4, 60, 500):
+        stages = stages_of(parse(FLAT.replace("OUTPUTS", str(outputs))))
+        found = plan(stages, replace(networks.BOARD, lut=3000), 1.0)
+        first = ports_of(found.stages)[0]
+        assert first.container * first.beat <= 64
+        narrower = [width for width in divisors(96) if width < first.beat]
+        assert not narrower or loop_cycles(96 // narrower[-1]) > slowest(found.stages)
+        seen.add(first.beat)
+    assert len(seen) > 1
 
 
 def test_more_of_the_board_is_never_slower(networks: ModuleType) -> None:

@@ -22,7 +22,7 @@
 #include <tuple>
 #include <utility>
 
-#include "bitwright/stream.hpp"
+#include "bitwright/axis.hpp"
 
 namespace bitwright::csim {
 
@@ -38,19 +38,21 @@ inline std::string& error() {
 }
 
 template <class P>
-using Axis = hls::stream<Beat<typename P::Format>>;
+using Axis = hls::stream<typename Port<P>::Axis>;
 
 template <class P>
 void send(const std::int64_t* values, Axis<P>& port) {
     using F = typename P::Format;
-    for (int i = 0; i < P::elements; ++i) {
-        if (values[i] < F::min || values[i] > F::max) {
-            throw std::runtime_error("input value " + std::to_string(values[i]) + " is outside its format, " +
-                                     std::to_string(F::min) + " to " + std::to_string(F::max));
+    for (int i = 0; i < Port<P>::trips; ++i) {
+        auto beat = empty_beat<F, P::beat>(i == Port<P>::trips - 1);
+        for (int n = 0; n < P::beat; ++n) {
+            const std::int64_t value = values[i * P::beat + n];
+            if (value < F::min || value > F::max) {
+                throw std::runtime_error("input value " + std::to_string(value) + " is outside its format, " +
+                                         std::to_string(F::min) + " to " + std::to_string(F::max));
+            }
+            into_beat<F, P::beat>(beat, n, value);
         }
-        Beat<F> beat{};
-        beat.data = static_cast<UInt<container_bits(F::bits)>>(values[i]);
-        beat.last = i == P::elements - 1;
         port.write(beat);
     }
 }
@@ -58,12 +60,13 @@ void send(const std::int64_t* values, Axis<P>& port) {
 template <class P>
 void receive(Axis<P>& port, std::int64_t* values) {
     using F = typename P::Format;
-    constexpr int bytes = container_bits(F::bits) / 8;
-    for (int i = 0; i < P::elements; ++i) {
-        const Beat<F> beat = port.read();
-        if ((beat.last != 0) != (i == P::elements - 1)) throw std::runtime_error("TLAST is not on the last beat");
-        if (beat.keep != (1 << bytes) - 1) throw std::runtime_error("TKEEP is not all ones");
-        values[i] = static_cast<std::int64_t>(static_cast<typename F::Type>(beat.data));
+    for (int i = 0; i < Port<P>::trips; ++i) {
+        const typename Port<P>::Axis beat = port.read();
+        if ((beat.last != 0) != (i == Port<P>::trips - 1)) throw std::runtime_error("TLAST is not on the last beat");
+        if (beat.keep != empty_beat<F, P::beat>(false).keep) throw std::runtime_error("TKEEP is not all ones");
+        for (int n = 0; n < P::beat; ++n) {
+            values[i * P::beat + n] = static_cast<std::int64_t>(from_beat<F, P::beat>(beat, n));
+        }
     }
     if (!port.empty()) throw std::runtime_error("more beats came out than a frame has");
 }

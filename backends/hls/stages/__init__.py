@@ -4,6 +4,7 @@ from bitwright.backends.hls.stages.flow import pool_name
 from bitwright.backends.hls.stages.graph import forked, stages_of
 from bitwright.backends.hls.stages.kinds import (
     DEFAULT_DEPTH,
+    WIDEST_BEAT,
     ForkStage,
     JoinStage,
     MeanStage,
@@ -24,6 +25,7 @@ __all__ = [
     "MOST_LEVELS",
     "SUPPORTED",
     "WIDEST_ACCUMULATOR",
+    "WIDEST_BEAT",
     "ForkStage",
     "JoinStage",
     "MeanStage",

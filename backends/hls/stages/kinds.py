@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 Bounds = tuple[int | None, int | None]
 
 LEAST_ROW = 4  # words of a line buffer's row: a write has landed before its place comes back (scan.hpp)
+CONTAINERS = (8, 16, 32, 64)  # bits of an element outside the accelerator
+WIDEST_BEAT = 64  # bits that an AXI port of the processor moves in a cycle
 DEFAULT_DEPTH = 2  # of a FIFO that nothing else is said of
 
 
@@ -34,10 +36,10 @@ class Scan:
     pads: tuple[int, int, int, int]
 
     def takes(self, lanes: int) -> bool:
-        """Whether rows of tokens of `lanes` channels are long enough for the line buffer, if there is one."""
+        """Whether tokens of `lanes` make whole pixels, in rows that are long enough for the line buffer, if any."""
         _, left, _, right = self.pads
         words = (left + self.size[1] + right) * (self.channels // lanes)
-        return self.kernel[0] == 1 or words >= LEAST_ROW
+        return self.channels % lanes == 0 and (self.kernel[0] == 1 or words >= LEAST_ROW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +82,24 @@ class PortStage(Stage):
     """The AXI stream that comes in or goes out.
 
     outside: its name; shape: of a frame, as the graph has it; order: its axes as the stream brings them, the last one
-    fastest, which is channels last.
+    fastest, which is channels last; beat: elements that a beat carries, a divisor of the lanes.
     """
 
     outside: str
     shape: tuple[int, ...]
     order: tuple[int, ...]
     is_input: bool
+    beat: int = 1
+
+    @property
+    def container(self) -> int:
+        """Bits that an element takes in a beat."""
+        return next(bits for bits in CONTAINERS if bits >= self.format.width)
+
+    @property
+    def beat_bits(self) -> int:
+        """The width of the stream: a power of two."""
+        return 1 << (self.container * self.beat - 1).bit_length()
 
     @property
     def writes(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ One program holds all cases; it reads their inputs from stdin and writes their o
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class Program:
         """A top function between two ports, each a (format, elements, lanes) struct made by `port`."""
         source, sink = ports
         self.text += [
-            f"void {name.lower()}(hls::stream<Beat<{source}::Format>>& in, hls::stream<Beat<{sink}::Format>>& out) {{",
+            f"void {name.lower()}(hls::stream<Port<{source}>::Axis>& in, hls::stream<Port<{sink}>::Axis>& out) {{",
             f'    hls::stream<Vec<{source}::Format, {source}::lanes>> x("x");',
             f'    hls::stream<Vec<{sink}::Format, {sink}::lanes>> y("y");',
             f"    nn::read_axis<{source}>(in, x);",
@@ -167,7 +168,11 @@ class Program:
         self.outputs.append(outputs)
 
     def port(self, name: str, number: str, elements: int, lanes: int) -> str:
-        self.text.append(self.ref.struct(name, {"Format": number}, {"elements": elements, "lanes": lanes}))
+        """With as many elements a beat as 64 bits hold, of those that divide the lanes."""
+        container = 1 << max(3, (int(re.findall(r"\d+", number)[0]) - 1).bit_length())
+        beat = max(n for n in range(1, lanes + 1) if lanes % n == 0 and n * container <= 64)
+        sizes = {"elements": elements, "lanes": lanes, "beat": beat}
+        self.text.append(self.ref.struct(name, {"Format": number}, sizes))
         return name
 
     def weights(self, kind: str, shape: tuple[int, int]) -> tuple[Ints, Ints]:
@@ -398,7 +403,7 @@ BROKEN = """
 #include "bitwright/axis.hpp"
 using namespace bitwright;
 using F = Fixed<8>;
-template <int N> struct Port { using Format = F; static constexpr int elements = N, lanes = 1; };
+template <int N> struct Port { using Format = F; static constexpr int elements = N, lanes = 1, beat = 1; };
 template <int SINK> void top(hls::stream<Beat<F>>& in, hls::stream<Beat<F>>& out) {
     hls::stream<Vec<F, 1>> middle("middle");
     nn::read_axis<::Port<4>>(in, middle);

@@ -1,10 +1,11 @@
-// The two ends of an accelerator: AXI streams in and out, one element a beat, one frame a call.
+// The two ends of an accelerator: AXI streams in and out, one frame a call.
 //
-// A port P defines   Format, elements (of a frame), lanes (of the tokens inside).
-// Cycles: elements. Memory: none.
+// A port P defines   Format, elements (of a frame), beat (elements of a beat), lanes (of the tokens inside).
+// Cycles: elements / beat, Port<P>::trips. Memory: none.
 #ifndef BITWRIGHT_AXIS_HPP
 #define BITWRIGHT_AXIS_HPP
 
+#include "bitwright/beat.hpp"
 #include "bitwright/process.hpp"
 
 namespace bitwright {
@@ -12,52 +13,51 @@ namespace bitwright {
 template <class P>
 struct Port {
     static_assert(P::lanes > 0 && P::elements % P::lanes == 0, "lanes divide the elements of a frame");
-    static constexpr int trips = P::elements;
+    static_assert(P::beat > 0 && P::lanes % P::beat == 0, "the elements of a beat divide the lanes");
+    using Axis = Beat<typename P::Format, P::beat>;
+    static constexpr int trips = P::elements / P::beat;
+    static constexpr int beats = P::lanes / P::beat;  // of a token
 };
 
 namespace process {
 
-// Gathers `lanes` beats into a token. The length of a frame is known, so TLAST of the input is not looked at.
+// Gathers beats into a token. The length of a frame is known, so TLAST of the input is not looked at.
 template <class P>
-void read_axis(hls::stream<Beat<typename P::Format>>& in, hls::stream<Vec<typename P::Format, P::lanes>>& out) {
+void read_axis(hls::stream<Beat<typename P::Format, P::beat>>& in,
+               hls::stream<Vec<typename P::Format, P::lanes>>& out) {
+    using F = typename P::Format;
     BITWRIGHT_TRACE_STREAM(out);
-    Vec<typename P::Format, P::lanes> token;
+    Vec<F, P::lanes> token;
     BITWRIGHT_TOKEN(token);
-    Counter<P::lanes> lane = 0;
+    Counter<Port<P>::beats> taken = 0;
 
     for (int i = 0; i < Port<P>::trips; ++i) {
 #pragma HLS PIPELINE II=1
-        for (int n = 0; n + 1 < P::lanes; ++n) token[n] = token[n + 1];
-        token[P::lanes - 1] = static_cast<typename P::Format::Type>(in.read().data);
-        if (lane == P::lanes - 1) out.write(token);
-        lane = after(lane, P::lanes - 1);
+        const Beat<F, P::beat> beat = in.read();
+        for (int n = 0; n < P::lanes - P::beat; ++n) token[n] = token[n + P::beat];
+        for (int n = 0; n < P::beat; ++n) token[P::lanes - P::beat + n] = from_beat<F, P::beat>(beat, n);
+        if (taken == Port<P>::beats - 1) out.write(token);
+        taken = after(taken, Port<P>::beats - 1);
     }
 }
 
 // Spreads tokens over beats; TLAST marks the last beat of the frame, without which the DMA never finishes.
 template <class P>
-void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in, hls::stream<Beat<typename P::Format>>& out) {
-    constexpr int bytes = container_bits(P::Format::bits) / 8;
-    Vec<typename P::Format, P::lanes> token;
+void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in,
+                hls::stream<Beat<typename P::Format, P::beat>>& out) {
+    using F = typename P::Format;
+    Vec<F, P::lanes> token;
     BITWRIGHT_TOKEN(token);
-    Counter<P::lanes> lane = 0;
+    Counter<Port<P>::beats> given = 0;
 
     for (int i = 0; i < Port<P>::trips; ++i) {
 #pragma HLS PIPELINE II=1
-        if (lane == 0) token = in.read();
-        Beat<typename P::Format> beat;
-        beat.data = token[0];
-        beat.keep = (1 << bytes) - 1;
-        beat.strb = (1 << bytes) - 1;
-        beat.last = i == Port<P>::trips - 1;
-#ifdef BITWRIGHT_VIVADO_HLS
-        beat.user = 0;
-        beat.id = 0;
-        beat.dest = 0;
-#endif
+        if (given == 0) token = in.read();
+        Beat<F, P::beat> beat = empty_beat<F, P::beat>(i == Port<P>::trips - 1);
+        for (int n = 0; n < P::beat; ++n) into_beat<F, P::beat>(beat, n, token[n]);
         out.write(beat);
-        for (int n = 0; n + 1 < P::lanes; ++n) token[n] = token[n + 1];
-        lane = after(lane, P::lanes - 1);
+        for (int n = 0; n < P::lanes - P::beat; ++n) token[n] = token[n + P::beat];
+        given = after(given, Port<P>::beats - 1);
     }
 }
 

@@ -1,14 +1,13 @@
 // Tokens and streams: what flows between the stages of an accelerator.
 //
 // A tensor flows as rows of pixels, pixel by pixel, and within a pixel its channels in groups: token n of a pixel
-// holds channels n * LANES .. n * LANES + LANES - 1. At the border of the accelerator the same elements flow one a
-// beat, each in a container of 8, 16, 32 or 64 bits (sign-extended), because the AXI DMA wants 8 * 2^k bits.
+// holds channels n * LANES .. n * LANES + LANES - 1. At the border of the accelerator the same elements flow in beats
+// (beat.hpp).
 //
-// hls_stream.h and ap_axi_sdata.h are the vendor's in synthesis and our own (csim/) in C simulation.
+// hls_stream.h is the vendor's in synthesis and our own (csim/) in C simulation.
 #ifndef BITWRIGHT_STREAM_HPP
 #define BITWRIGHT_STREAM_HPP
 
-#include <ap_axi_sdata.h>
 #include <hls_stream.h>
 
 #include "bitwright/formats.hpp"
@@ -36,16 +35,6 @@ struct BITWRIGHT_ALIGNED(sizeof(typename F::Type) * LANES) Vec {
     typename F::Type& operator[](int lane) { return data[lane]; }
     const typename F::Type& operator[](int lane) const { return data[lane]; }
 };
-
-// One beat of the AXI stream that carries format F: data, keep and last. Vitis HLS leaves the wires out that have no
-// bits (user, id, dest); Vivado HLS 2020.1 wants at least one bit of each.
-#ifdef BITWRIGHT_VIVADO_HLS
-template <class F>
-using Beat = ap_axiu<container_bits(F::bits), 1, 1, 1>;
-#else
-template <class F>
-using Beat = ap_axiu<container_bits(F::bits), 0, 0, 0>;
-#endif
 
 }  // namespace bitwright
 

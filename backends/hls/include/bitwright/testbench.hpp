@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "bitwright/stream.hpp"
+#include "bitwright/axis.hpp"
 
 namespace bitwright {
 
@@ -35,14 +35,11 @@ int testbench(Top& top, int count, char** arguments) {
     int frames = 0;
 
     while (read_frame<In>(inputs, sent)) {
-        hls::stream<Beat<typename In::Format>> in("input");
-        hls::stream<Beat<typename Out::Format>> out("output");
-        for (int i = 0; i < In::elements; ++i) {
-            Beat<typename In::Format> beat;
-            beat.data = static_cast<UInt<container_bits(In::Format::bits)>>(sent[i]);
-            beat.keep = (1 << container_bits(In::Format::bits) / 8) - 1;
-            beat.strb = beat.keep;
-            beat.last = i == In::elements - 1;
+        hls::stream<typename Port<In>::Axis> in("input");
+        hls::stream<typename Port<Out>::Axis> out("output");
+        for (int i = 0; i < Port<In>::trips; ++i) {
+            auto beat = empty_beat<typename In::Format, In::beat>(i == Port<In>::trips - 1);
+            for (int n = 0; n < In::beat; ++n) into_beat<typename In::Format, In::beat>(beat, n, sent[i * In::beat + n]);
             in.write(beat);
         }
         top(in, out);
@@ -51,14 +48,19 @@ int testbench(Top& top, int count, char** arguments) {
             std::cerr << "frame " << frames << ": no golden output" << std::endl;
             return 1;
         }
-        for (int i = 0; i < Out::elements; ++i) {
-            const Beat<typename Out::Format> beat = out.read();
-            const std::int64_t value = static_cast<std::int64_t>(static_cast<typename Out::Format::Type>(beat.data));
-            if (value != expected[i]) {
-                std::cerr << "frame " << frames << ", output " << i << ": " << value << ", not " << expected[i] << std::endl;
-                return 1;
+        for (int i = 0; i < Port<Out>::trips; ++i) {
+            const typename Port<Out>::Axis beat = out.read();
+            for (int n = 0; n < Out::beat; ++n) {
+                const int element = i * Out::beat + n;
+                const std::int64_t value =
+                    static_cast<std::int64_t>(from_beat<typename Out::Format, Out::beat>(beat, n));
+                if (value != expected[element]) {
+                    std::cerr << "frame " << frames << ", output " << element << ": " << value << ", not "
+                              << expected[element] << std::endl;
+                    return 1;
+                }
             }
-            if ((beat.last != 0) != (i == Out::elements - 1)) {
+            if ((beat.last != 0) != (i == Port<Out>::trips - 1)) {
                 std::cerr << "frame " << frames << ": TLAST is not on the last beat" << std::endl;
                 return 1;
             }

@@ -10,7 +10,7 @@ namespace lenet5_net {
 // input %image : FIXED<8,B=1>[N,1,28,28]
 struct Image {
     using Format = image_t;
-    static constexpr int elements = 784, lanes = 1;
+    static constexpr int elements = 784, lanes = 1, beat = 1;
 };
 
 // %conv1 = conv2d(%image, %conv1.weight, %conv1.bias) {acc=17, act=relu, kernel=[5,5], pads=[2,2,2,2]} : FIXED<8,B=-1>[N,6,28,28]
@@ -100,7 +100,7 @@ struct Fc7 {
 // output %fc7
 struct Logits {
     using Format = fc7_t;
-    static constexpr int elements = 10, lanes = 1;
+    static constexpr int elements = 10, lanes = 1, beat = 1;
 };
 
 }  // namespace lenet5_net

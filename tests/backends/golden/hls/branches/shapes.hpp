@@ -10,7 +10,7 @@ namespace branches_net {
 // input %x : FIXED<5>[N,2,6,6]
 struct X {
     using Format = x_t;
-    static constexpr int elements = 72, lanes = 1;
+    static constexpr int elements = 72, lanes = 1, beat = 1;  // 77 cycles
 };
 
 // %x has 2 readers
@@ -132,7 +132,7 @@ struct NShort {
 // output %short
 struct ShortOut {
     using Format = n_short_t;
-    static constexpr int elements = 144, lanes = 2;
+    static constexpr int elements = 144, lanes = 2, beat = 1;  // 149 cycles
 };
 
 }  // namespace branches_net

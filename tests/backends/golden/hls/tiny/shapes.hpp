@@ -10,7 +10,7 @@ namespace tiny_net {
 // input %x as "image:0" : UFIXED<4>[N,1,6,6]
 struct X {
     using Format = x_t;
-    static constexpr int elements = 36, lanes = 1;
+    static constexpr int elements = 36, lanes = 1, beat = 1;  // 41 cycles
 };
 
 // %conv = conv2d(%x, %conv.w, %conv.b) {act=relu, kernel=[3,3], pool=[2,2]} : UFIXED<5,B=1>[N,2,2,2]
@@ -64,7 +64,7 @@ struct Fc {
 // output %fc as "scores"
 struct Scores {
     using Format = fc_t;
-    static constexpr int elements = 3, lanes = 3;
+    static constexpr int elements = 3, lanes = 3, beat = 1;  // 8 cycles
 };
 
 }  // namespace tiny_net

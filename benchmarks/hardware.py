@@ -183,9 +183,9 @@ def mnist_rows(designs: Sequence[Design], floats: dict[str, float]) -> Iterator[
 def ladder(whole: Graph, formats: Graph, pruned: Graph) -> Iterator[Sequence[object]]:
     """The paper's rungs with our engines: cycles of a frame, one multiplier a layer before folding.
 
-    Float engines are not modelled. whole: FIXED 16; formats: the tuned one; pruned: tuned with channels. Up to the interrupts a frame starts when the
-    one before has left, which takes the latency; with them it takes the interval. The baseline runs layer after layer,
-    each relu and pooling as a pass of its own.
+    Float engines are not modelled: the baseline is FIXED 16, layer after layer, each relu and pooling as a pass of its
+    own. whole: FIXED 16; formats: the tuned one; pruned: tuned with channels. Up to the interrupts a frame starts when
+    the one before has left, which takes the latency; with them it takes the interval.
     """
     board = load_board(BOARD)
     stages = stages_of(whole)

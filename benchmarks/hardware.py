@@ -34,7 +34,7 @@ from bitwright.models.datasets import Dataset
 from bitwright.models.datasets import load as load_data
 from bitwright.passes import Context, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
-from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.passes.formats import AnnotateFormats
 from bitwright.retraining import in_formats
 from bitwright.tuning import PREPARE
 
@@ -50,8 +50,8 @@ UNSEARCHED = 16  # bits of tensors that no layer reads
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from: what it is, its file, the formats it gets (a file, or one kind and width for
-    all, None: it has some), and its float network.
+    """Where a network comes from: what it is, its file, the formats it gets (one kind and width for all; None: it
+    has its own), and its float network.
     """
 
     what: str
@@ -63,9 +63,8 @@ class Source:
 def sources() -> Iterator[Source]:
     """The networks for MNIST."""
     for name in ("lenet5", "mlp_m"):
-        for formats in (str(NETWORKS / f"{name}.formats"), *WIDTHS[name]):
-            how = formats if formats in WIDTHS[name] else "tuned"
-            yield Source(f"{name}, {how}", MODELS / f"{name}.onnx", formats, name)
+        for width in WIDTHS[name]:
+            yield Source(f"{name}, {width}", MODELS / f"{name}.onnx", width, name)
     for path in sorted(NETWORKS.glob("*.ir")):
         name, _, how = path.stem.partition("-")
         yield Source(f"{name}, {how.replace('-', ' ')}", path, None, name)
@@ -106,9 +105,7 @@ def with_formats(source: Source, train: Dataset) -> Graph:
     context = Context(samples={graph.input_name(graph.inputs[0]): samples})
     if source.file.suffix == ".onnx":
         graph = run_passes(graph, PREPARE, context)
-    if source.formats is not None and Path(source.formats).is_file():
-        graph = run_passes(graph, [AssignFormats(file=source.formats)], context)
-    elif source.formats is not None:
+    if source.formats is not None:
         graph = in_formats(graph, source.formats, samples)
     wide = f"FIXED {UNSEARCHED}"
     rest = AnnotateFormats(weights=wide, activations=wide, keep=True)

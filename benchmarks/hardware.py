@@ -23,7 +23,7 @@ from bitwright.backends.hls.board import Board, load_board
 from bitwright.backends.hls.csim import Accelerator
 from bitwright.backends.hls.estimate import Estimate, estimate
 from bitwright.backends.hls.package import write_package
-from bitwright.backends.hls.plan import Plan, plan, shares
+from bitwright.backends.hls.plan import DoesNotFit, Plan, plan, shares
 from bitwright.backends.hls.stages import WIDEST_BEAT, PoolStage, SumStage, ports_of, stages_of
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import score
@@ -34,7 +34,7 @@ from bitwright.models.datasets import Dataset
 from bitwright.models.datasets import load as load_data
 from bitwright.passes import Context, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
-from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.passes.formats import AnnotateFormats
 from bitwright.retraining import in_formats
 from bitwright.tuning import PREPARE
 
@@ -50,8 +50,8 @@ UNSEARCHED = 16  # bits of tensors that no layer reads
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from: what it is, its file, the formats it gets (a file, or one kind and width for
-    all, None: it has some), and its float network.
+    """Where a network comes from: what it is, its file, the formats it gets (one kind and width for all; None: it
+    has its own), and its float network.
     """
 
     what: str
@@ -63,9 +63,8 @@ class Source:
 def sources() -> Iterator[Source]:
     """The networks for MNIST."""
     for name in ("lenet5", "mlp_m"):
-        for formats in (str(NETWORKS / f"{name}.formats"), *WIDTHS[name]):
-            how = formats if formats in WIDTHS[name] else "tuned"
-            yield Source(f"{name}, {how}", MODELS / f"{name}.onnx", formats, name)
+        for width in WIDTHS[name]:
+            yield Source(f"{name}, {width}", MODELS / f"{name}.onnx", width, name)
     for path in sorted(NETWORKS.glob("*.ir")):
         name, _, how = path.stem.partition("-")
         yield Source(f"{name}, {how.replace('-', ' ')}", path, None, name)
@@ -106,9 +105,7 @@ def with_formats(source: Source, train: Dataset) -> Graph:
     context = Context(samples={graph.input_name(graph.inputs[0]): samples})
     if source.file.suffix == ".onnx":
         graph = run_passes(graph, PREPARE, context)
-    if source.formats is not None and Path(source.formats).is_file():
-        graph = run_passes(graph, [AssignFormats(file=source.formats)], context)
-    elif source.formats is not None:
+    if source.formats is not None:
         graph = in_formats(graph, source.formats, samples)
     wide = f"FIXED {UNSEARCHED}"
     rest = AnnotateFormats(weights=wide, activations=wide, keep=True)
@@ -183,9 +180,9 @@ def mnist_rows(designs: Sequence[Design], floats: dict[str, float]) -> Iterator[
 def ladder(whole: Graph, formats: Graph, pruned: Graph) -> Iterator[Sequence[object]]:
     """The paper's rungs with our engines: cycles of a frame, one multiplier a layer before folding.
 
-    whole: FIXED 16; formats: the tuned one; pruned: tuned with channels. Up to the interrupts a frame starts when the
-    one before has left, which takes the latency; with them it takes the interval. The baseline runs layer after layer,
-    each relu and pooling as a pass of its own.
+    Float engines are not modelled: the baseline is FIXED 16, layer after layer, each relu and pooling as a pass of its
+    own. whole: FIXED 16; formats: the tuned one; pruned: tuned with channels. Up to the interrupts a frame starts when
+    the one before has left, which takes the latency; with them it takes the interval.
     """
     board = load_board(BOARD)
     stages = stages_of(whole)
@@ -196,8 +193,7 @@ def ladder(whole: Graph, formats: Graph, pruned: Graph) -> Iterator[Sequence[obj
     baseline = int(products + relus + pools)
     alone = estimate(stages, board)
     planned = [plan(stages_of(graph), board, SHARE).estimate for graph in (whole, formats, pruned)]
-    first, last = ports_of(stages)
-    beats = max(port.elements * port.container // WIDEST_BEAT for port in (first, last))
+    beats = max(port.elements * port.container // WIDEST_BEAT for port in ports_of(stages_of(pruned)))
     rungs: list[tuple[str, int, Estimate | None]] = [
         ("FIXED 16, layer after layer, one multiplier each", baseline, None),
         ("+ fusion of relu and pooling", products, None),
@@ -223,8 +219,11 @@ def branching(path: Path) -> Iterator[Sequence[object]]:
     graph = run_passes(run_passes(graph, PREPARE, context), [eight, DeriveAccumulators()], context)
     for name in (BOARD, "zcu104"):
         board = load_board(name)
-        made = plan(stages_of(graph), board)
-        found = made.estimate
+        try:
+            found = plan(stages_of(graph), board).estimate
+        except DoesNotFit as error:
+            yield (path.stem, name, "does not fit", " ".join(error.message.split()))
+            continue
         full = max(shares(found.total, board).items(), key=lambda item: item[1][0] / max(item[1][1], 1))[0]
         speed = f"{found.frames_per_second(board.clock_mhz):,.0f} at {board.clock_mhz:g} MHz"
         stage = found.bottleneck

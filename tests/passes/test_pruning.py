@@ -205,8 +205,15 @@ def test_random_networks(seed: int) -> None:
     verify(parse(to_text(after)))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in MODELS.glob("*.onnx")))
-@pytest.mark.parametrize("pipeline", ["", STRUCTURE])
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [
+        (path.stem, pipeline)
+        for path in sorted(MODELS.glob("*.onnx"))
+        for pipeline in ("", STRUCTURE)
+        if pipeline or path.stem != "resnet20"  # before normalisation is folded its layers have no biases to compare by
+    ],
+)
 def test_the_shipped_networks(name: str, pipeline: str) -> None:
     before = run_passes(load(MODELS / f"{name}.onnx"), pipeline)
     after = run_passes(before, "prune-channels{sparsity=0.6,by=random}", Context(seed=len(name)))

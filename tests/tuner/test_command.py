@@ -209,7 +209,7 @@ def test_an_objective_may_be_a_function_of_the_descriptor(tmp_path: Path) -> Non
 def test_an_objective_may_be_in_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def cost(formats, targets):\n    return 7")
     assert load_network(written(tmp_path, f_obj="mine.py:cost")).objective()({}) == 7
-    for text, message in (("their.py:cost", "does not exist"), ("mine.py:price", "no function"), ("energy", "network")):
+    for text, message in (("their.py:cost", "no such file"), ("mine.py:price", "no function"), ("energy", "network")):
         with pytest.raises(CompileError, match=rf"net\.py: f_obj: .*{message}"):
             load_network(written(tmp_path, f_obj=text)).objective()
 

@@ -41,7 +41,7 @@ def _axis(design: Design, top: Function) -> Iterator[Finding]:
     widths = re.findall(r"using Beat = ap_axiu<(.+), \d, \d, \d>;", "\n".join(design.texts.values()))
     for width in widths:
         bits = int(width) if width.isdigit() else 0
-        if not re.match(r"container_bits\(.*\)$", width) and (bits < 8 or bits & (bits - 1)):
+        if not re.match(r"(container|beat)_bits\(.*\)$", width) and (bits < 8 or bits & (bits - 1)):
             yield Finding(14, "Beat", f"a beat of {width} bits; a DMA takes 8 * 2^k")
     if not widths:
         yield Finding(14, "Beat", "there is no beat")
@@ -62,7 +62,7 @@ def _beats(design: Design) -> Iterator[Finding]:
             for node in function.nodes
             if node.type == "assignment_expression" and "." in text(node.child_by_field_name("left"))
         }
-        if not (words(given.get("last", "0")) - {"true", "false"} and not given["last"].isdigit()):
+        if not (words(given.get("last", "0")) - {"true", "false"} and not given.get("last", "0").isdigit()):
             yield Finding(14, function.where, "TLAST does not mark the last beat of a frame")
         for field in ("keep", "strb"):
             if not re.fullmatch(r"\(1 << \w+\) - 1|-1|~0", given.get(field, "")):

@@ -46,6 +46,7 @@ template <class P>
 void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in,
                 hls::stream<Beat<typename P::Format, P::beat>>& out) {
     using F = typename P::Format;
+    constexpr int bytes = beat_bits(F::bits, P::beat) / 8;
     Vec<F, P::lanes> token;
     BITWRIGHT_TOKEN(token);
     Counter<Port<P>::beats> given = 0;
@@ -53,9 +54,12 @@ void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in,
     for (int i = 0; i < Port<P>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         if (given == 0) token = in.read();
-        Beat<F, P::beat> beat = empty_beat<F, P::beat>(i == Port<P>::trips - 1);
-        for (int n = 0; n < P::beat; ++n) into_beat<F, P::beat>(beat, n, token[n]);
-        out.write(beat);
+        Beat<F, P::beat> next = empty_beat<F, P::beat>(false);
+        next.keep = (1 << bytes) - 1;
+        next.strb = (1 << bytes) - 1;
+        next.last = i == Port<P>::trips - 1;
+        for (int n = 0; n < P::beat; ++n) into_beat<F, P::beat>(next, n, token[n]);
+        out.write(next);
         for (int n = 0; n < P::lanes - P::beat; ++n) token[n] = token[n + P::beat];
         given = after(given, Port<P>::beats - 1);
     }

@@ -358,7 +358,7 @@ def test_the_scripts_run_with_the_settings(board: str, networks: ModuleType, tmp
     design = scripts.vivado(folder)
     assert design.code == 0, design.errors
     dma = design.settings("dma")
-    assert dma["c_m_axis_mm2s_tdata_width"] == "8"
+    assert dma["c_m_axis_mm2s_tdata_width"] == "16"
     assert dma["c_s_axis_s2mm_tdata_width"] == "16"
 
 

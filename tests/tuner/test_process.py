@@ -50,7 +50,12 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_an_interrupt_stops_what_was_started(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
-    process = subprocess.Popen([sys.executable, str(script), str(SRC)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(SRC)],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's job may ignore it
+    )
     child = tmp_path / "child"
     _wait_until(lambda: child.exists() and child.read_text().endswith("\n"))
     process.send_signal(signal.SIGINT)

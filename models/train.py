@@ -33,6 +33,8 @@ from bitwright.models.to_onnx import to_onnx
 
 GROUP = 1000
 """Pictures that are scored together."""
+SETTINGS = ("peak_rate", "batch", "weight_decay", "label_smoothing")
+"""What an option may change in a recipe."""
 
 
 def train(recipe: Recipe, pictures: Pictures, epochs: int, start: Path | None = None) -> nn.Sequential:
@@ -137,7 +139,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="npz with x_train, y_train, x_test, y_test, pixels 0..255")
     parser.add_argument("--test", help="the test images, if --data does not hold them")
     parser.add_argument("--epochs", type=int, help="as the recipe says by default")
-    parser.add_argument("--rate", type=float, help="the highest learning rate, as the recipe says by default")
+    parser.add_argument("--rate", dest="peak_rate", type=float, help="the highest learning rate, as the recipe says")
+    parser.add_argument("--batch", type=int, help="pictures of a step, as the recipe says by default")
+    parser.add_argument("--weight-decay", type=float, help="as the recipe says by default")
+    parser.add_argument("--label-smoothing", type=float, help="as the recipe says by default")
     parser.add_argument("--start", type=Path, metavar="ONNX", help="a trained file of the same network to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -160,9 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(given.seed)
-    recipe = RECIPES[given.name]
-    if given.rate is not None:
-        recipe = replace(recipe, peak_rate=given.rate)
+    recipe = replace(
+        RECIPES[given.name],
+        **{name: value for name, value in vars(given).items() if name in SETTINGS and value is not None},
+    )
     try:
         pictures = read(given.data, "train", recipe.kind)
         test = read(given.test or given.data, "test", recipe.kind)

@@ -1,13 +1,16 @@
-"""What all tests share: hypothesis runs the same examples every time, and a check of everything that a graph knows."""
+"""What all tests share: the same examples of hypothesis every time, a check of a graph, and the vendors' headers."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bitwright.backends.hls import csim
+from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 
 settings.register_profile(
@@ -55,3 +58,12 @@ def check_graph(graph: Graph) -> None:
 def check() -> Callable[[Graph], None]:
     """The check of everything that a graph knows."""
     return check_graph
+
+
+@pytest.fixture(scope="session")
+def ap_headers() -> Path:
+    """The folder of the ap_* headers; skips where they are not installed."""
+    try:
+        return csim.ap_headers()
+    except CompileError as error:
+        pytest.skip(str(error))

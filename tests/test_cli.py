@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
@@ -692,9 +691,8 @@ def test_csim_counts_what_saturates(built: Path, tmp_path: Path, run: Run) -> No
     assert sum(layer["saturated"] for layer in found["layers"]) > 0
 
 
+@pytest.mark.usefixtures("ap_headers")
 def test_csim_gives_the_same_bits_with_the_vendors_types(built: Path, run: Run) -> None:
-    if importlib.util.find_spec("hls4ml") is None:
-        pytest.skip("hls4ml, which brings the ap_int headers, is not installed")
     result = run("csim", built, "--ap-types", "--layers")
     assert result.code == 0
     assert result.lines[-2] == "every layer is equal"

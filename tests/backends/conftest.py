@@ -11,6 +11,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
+def ap_flags(ap_headers: Path) -> list[str]:
+    """The flags of a build with the ap_* types."""
+    # Inlined into our code, the headers' own uninitialised reads are reported as ours.
+    quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+    return ["-DBITWRIGHT_AP_TYPES", *quiet, "-isystem", str(ap_headers)]
+
+
+@pytest.fixture(scope="session")
 def networks() -> ModuleType:
     """networks.py beside this file."""
     spec = importlib.util.spec_from_file_location("hls_networks", Path(__file__).with_name("networks.py"))

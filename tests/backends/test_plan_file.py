@@ -82,9 +82,10 @@ def test_a_part_of_a_plan_leaves_the_rest_to_the_search(network: Graph, networks
     assert made.estimate.interval == min(speeds) < max(speeds)
 
 
-def test_a_chain_of_adders_gives_the_same_bits(network: Graph, networks: ModuleType, tmp_path: Path) -> None:
+def test_a_chain_of_adders_gives_the_same_bits(
+    network: Graph, networks: ModuleType, ap_headers: Path, tmp_path: Path
+) -> None:
     """Built with ap_int, the only build that has the adders one by one."""
-    pytest.importorskip("hls4ml", reason="ap_int.h comes with the package hls4ml")
     frames = np.random.default_rng(0).integers(-127, 128, (20, 72))
     outputs = []
     for tree in (True, False):

@@ -20,20 +20,7 @@ from bitwright.passes import STRUCTURE, Context, run_passes
 MODELS = Path(__file__).parents[2] / "models"
 
 # Every kind of weights, a list a channel, a window, a pooling, an image without a window.
-TINY = """graph @tiny {
-  input %x as "image:0" : UFIXED<4>[N,1,6,6]
-  weight %conv.w = 0000a001 : FIXED<3,B={0,1}@0>[2,1,3,3]
-  weight %conv.b = [0.5,-0.25] : f32[2]
-  weight %mid.w = 0000a002 : BIN<1,B=1>[4,2,1,1]
-  weight %fc.w = 0000a003 : EXP<3,B={2,3,2}@0>[3,16]
-  weight %fc.b = [0.125,0.0,-1.0] : f32[3]
-  %conv = conv2d(%x, %conv.w, %conv.b) {act=relu, kernel=[3,3], pool=[2,2]} : UFIXED<5,B=1>[N,2,2,2]
-  %mid = conv2d(%conv, %mid.w) {act=clip, act_max=0.75, act_min=-1.0, kernel=[1,1]} : FIXED<6>[N,4,2,2]
-  %flat = flatten(%mid) : FIXED<6>[N,16]
-  %fc = dense(%flat, %fc.w, %fc.b) : FIXED<8>[N,3]
-  output %fc as "scores"
-}
-"""
+TINY = (Path(__file__).parent / "tiny.ir").read_text()
 FOLDING = {"conv": (2, 3), "mid": (1, 2), "fc": (3, 4)}
 
 

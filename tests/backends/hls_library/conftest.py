@@ -36,18 +36,6 @@ def lenet5_weights() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def ap_flags() -> list[str]:
-    """The flags of a build with the ap_* types; skips without them."""
-    spec = importlib.util.find_spec("hls4ml")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("hls4ml, which brings the Apache-2.0 ap_* headers, is not installed")
-    headers = Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
-    # Inlined into our code, the headers' own uninitialised reads are reported as ours.
-    quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-    return ["-DBITWRIGHT_AP_TYPES", *quiet, "-isystem", str(headers)]
-
-
-@pytest.fixture(scope="session")
 def compile_cpp() -> Callable[..., None]:
     """compile_cpp(sources, flags): g++ as for C simulation; not one warning may come up."""
 

@@ -8,6 +8,8 @@ A grouped convolution is as many products as it has groups.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -25,6 +27,16 @@ Rows = list[NDArray[np.float32]]
 def group_count(node: Node) -> int:
     """Groups of a convolution; 1 for dense."""
     return integer(node, "groups") if node.op == "conv2d" else 1
+
+
+def inputs_of(node: Node) -> int:
+    """The inputs of one of a layer's sums."""
+    return math.prod((node.operand(1).tensor_type.static_shape or ())[1:])
+
+
+def places_of(node: Node) -> int:
+    """The places of one sample at which a layer's weights meet its input; unknown sizes count as 1."""
+    return math.prod(dim for dim in (node.results[0].tensor_type.shape or ())[2:] if isinstance(dim, int))
 
 
 def patches(node: Node, x: Array, seed: int = 0) -> Rows:

@@ -90,11 +90,14 @@ class SimulationJudge:
         Raises CompileError if there is a label without a class.
         """
         self.simulation.use(graph)
-        found = first_output(self.simulation, x).reshape(len(x), -1)
+        return self.checked(first_output(self.simulation, x).reshape(len(x), -1))
+
+    def checked(self, scores: Array) -> Array:
+        """The scores [N, classes]. Raises CompileError if there is a label without a class."""
         low, high = int(self.y.min()), int(self.y.max())
-        if low < 0 or high >= found.shape[1]:
-            raise CompileError(f"labels run from {low} to {high}, the network has {found.shape[1]} classes")
-        return found
+        if low < 0 or high >= scores.shape[1]:
+            raise CompileError(f"labels run from {low} to {high}, the network has {scores.shape[1]} classes")
+        return scores
 
     def __getstate__(self) -> dict[str, Any]:
         return {

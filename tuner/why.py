@@ -119,7 +119,7 @@ class _Explainer:
         self.tensors = [(variable, target) for variable in space.variables for target in variable.targets]
         self.network = Network(self.problem, judge.graph, samples.x, space.per_channel, judge.threads)
         self.y = labels(judge.graph, samples)
-        self.float_log = log_probabilities(self.network.logits[:DAMAGE_SAMPLES])
+        self.float_log = log_probabilities(self.network.floats.logits[:DAMAGE_SAMPLES])
         self.built = Built({t.name: found.candidate.formats[t.name] for t in space.targets}, found.candidate.values)
         self.cost = found.cost
         scores = self.scores(self.built, self.network.cuts.inputs(), 0)
@@ -272,7 +272,7 @@ class _Explainer:
             built = [Built().with_format(target, fitted.format, numbers_of(node, fitted)) for fitted in fits]
         place = self.network.place(target)
         live = self.network.cuts.live[place]
-        values = {name: self.network.float_values[name][:DAMAGE_SAMPLES] for name in live}
+        values = {name: self.network.floats.values[name][:DAMAGE_SAMPLES] for name in live}
         damages = [self.damage_of(self.scores(one, values, place)) for one in built]
         return dict(zip(wanted, damages, strict=True))
 
@@ -310,7 +310,7 @@ class _Explainer:
             tensor = node.operand(1).tensor
             assert tensor is not None
             return tensor.data
-        values = self.network.float_values[node.operand(0).name]
+        values = self.network.floats.values[node.operand(0).name]
         return values[: max(1, MOST_VALUES * len(values) // max(values.size, 1))]
 
     def numbers(self, target: Target, own: Canonical) -> Histogram:

@@ -116,7 +116,7 @@ def test_tiny_layers_against_all_choices() -> None:
         choices = np.array(list(itertools.product(values, repeat=inputs)))
         best = damage(np.broadcast_to(w, choices.shape), choices, curvature).min()
         made = float(damage(w, rounded(w, curvature, grid), curvature)[0])
-        assert made >= best - 1e-9
+        assert made >= best * (1 - 1e-6)  # sums of products in single precision
         reached.append(made)
         nearest.append(float(damage(w, fixed(2).quantize(w), curvature)[0]))
         optimal.append(best)

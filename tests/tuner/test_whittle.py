@@ -19,6 +19,7 @@ from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.space import uniform
 from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuner.whittle.sensitivity import along
 from bitwright.tuning import tune
 
 LENET = Path(__file__).parents[2] / "models" / "lenet5.onnx"
@@ -189,3 +190,10 @@ def test_what_no_format_holds_stays_float(tmp_path: Path) -> None:
     assert found.accuracy == 1
     assert len(found.trace) > 1
     assert found.candidate.key == found.problem.float32.key
+
+
+def test_damages_between_measured_widths() -> None:
+    """On a line of logarithms; beyond the widest measured, a quarter for every bit."""
+    found = along([1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5], [1.0, 0.5, 0.08, 0.02])
+    np.testing.assert_allclose(found, [1.0, 0.5, 0.08, 0.04, 0.02, 0.02 / 4, 0.02 / 64])
+    assert along([4], [4], [0.3]) == pytest.approx([0.3])

@@ -7,7 +7,8 @@ out (the bias makes up for them), H = sum x' x'^T, and
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
-In a layer of more inputs than samples, H is of low rank: the rounding takes that of the float inputs, made once.
+Where x' are few for the number of inputs, they say little of H: the rounding takes that of the float inputs, of which
+there may be more, made once.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
 SHIFTS = (0, 1, -1)
+ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
 MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
 
 
@@ -65,15 +67,17 @@ class Statistics:
         self.data = weight.tensor.data
         self.bias = None if bias is None or bias.tensor is None else bias.tensor.data.astype(np.float64)
         rows = self.data.astype(np.float64).reshape(len(x), self.data.shape[0] // len(x), -1)
-        known = [None] * len(x) if floating is None else floating.curvatures
+        self.rows = len(x[0])
+        few = self.rows < ENOUGH * rows.shape[2]
+        known = floating.curvatures if floating is not None and few and self.rows < floating.rows else [None] * len(x)
         self.groups = [self._group(*one) for one in zip(rows, x, exact or x, known, strict=True)]
 
     def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32], known: Curvature | None) -> _Group:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
         power = float(np.square(w.astype(np.float32) @ here.T).sum()) / len(x)
-        h = None if known is not None and len(x) < x.shape[1] else gram(here)
-        curvature = known if h is None else Curvature.of(h)
+        h = gram(here) if known is None else None
+        curvature = Curvature.of(h) if h is not None else known
         assert curvature is not None
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))

@@ -20,15 +20,15 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.passes.patches import Rows, patches
+from bitwright.passes.patches import Rows, inputs_of, patches, places_of
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Role, Target
 from bitwright.tuner.whittle.cuts import Cuts
-from bitwright.tuner.whittle.layer import SHIFTS, Fitted, Statistics
+from bitwright.tuner.whittle.floats import affordable, float_pass
+from bitwright.tuner.whittle.layer import ENOUGH, SHIFTS, Fitted, Statistics
 
-SAMPLES, LEAST_SAMPLES = 1000, 32
 MOST_BYTES = 1 << 30
 MOST_VALUES = 50_000
 KEPT = 8
@@ -63,16 +63,22 @@ class Network:
     """The layers of a problem's network, with the float values of some samples at every cut."""
 
     def __init__(self, problem: Problem, graph: Graph, x: Array, per_channel: bool, threads: int = 0) -> None:
-        """x: samples; the first 1,000 are used, or as many as 1 GB holds of the values at all cuts."""
+        """x: images, which all pass through the float network once (for the caller to count).
+
+        The values at all cuts are kept of the first 1,000 (or as many as 1 GB holds), the inputs of layers that have
+        many for so few samples of as many as they need.
+        """
         self.problem = problem
         self.graph = graph
         self.per_channel = per_channel
-        self.cuts = Cuts(graph, x, threads)
         self.names = format_names(graph)
         targets = {target.name: target for target in problem.space.targets}
         self.variable = {t.name: i for i, v in enumerate(problem.space.variables) for t in v.targets}
+        self.cuts = Cuts(graph, x, threads)
         self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
-        self.float_values = self._float_values()
+        kept = self._kept()
+        self.cuts.x = x[: affordable(graph, kept)]
+        self.floats = float_pass(graph, x, len(self.cuts.x), kept, self._needed(), threads)
         self.kept_bytes = 0
         self.starts: dict[tuple[str, str, int], tuple[Canonical, float]] = {}
         self.rows: dict[str, Rows] = {}
@@ -87,30 +93,18 @@ class Network:
     def place(self, target: Target) -> int:
         return self.cuts.place[target.layer]
 
-    def _float_values(self) -> dict[str, Array]:
-        """The float inputs of the target layers, and the output, from one pass over the samples."""
-        wanted = list(dict.fromkeys(self.node(t).operand(0).name for t in self.order))
+    def _kept(self) -> list[str]:
+        """The float inputs of the target layers, and the values at the cuts before them."""
+        wanted = [self.node(t).operand(0).name for t in self.order]
         wanted += [self.names[t.name].name for t in self.order if t.role == "input"]
-        wanted.append(self.graph.outputs[0].value.name)
         for place in {self.place(t) for t in self.order}:
             wanted += self.cuts.live[place]
-        names = [name for name in dict.fromkeys(wanted) if name != self.graph.inputs[0].name]
-        self.cuts.x = self.cuts.x[: self._affordable(names)]
-        found = self.cuts.simulation.run({self.cuts.graph.input_name(self.graph.inputs[0]): self.cuts.x}, wanted=names)
-        self.problem.charge(len(self.cuts.x))
-        return {**found, **self.cuts.inputs()}
+        return list(dict.fromkeys(wanted))
 
-    def _affordable(self, names: Sequence[str]) -> int:
-        """How many samples to take."""
-        shapes = [self.graph.values[name].tensor_type.shape or () for name in names]
-        numbers = sum(math.prod(dim for dim in shape[1:] if isinstance(dim, int)) for shape in shapes)
-        return min(SAMPLES, max(LEAST_SAMPLES, MOST_BYTES // (4 * max(numbers, 1))))
-
-    @property
-    def logits(self) -> Array:
-        """The float network's output [samples, classes]."""
-        found = self.float_values[self.graph.outputs[0].value.name]
-        return found.reshape(len(found), -1)
+    def _needed(self) -> dict[str, int]:
+        """How many samples each weighted input is needed of, to tell of the weights that it meets."""
+        layers = [self.node(target) for target in self.order if target.role == "weight"]
+        return {node.operand(0).name: math.ceil(ENOUGH * inputs_of(node) / places_of(node)) for node in layers}
 
     # ---- formats of single tensors
 
@@ -118,13 +112,17 @@ class Network:
         """The float inputs that a layer's weights meet."""
         if target.layer not in self.rows:
             node = self.node(target)
-            self.rows[target.layer] = patches(node, self.float_values[node.operand(0).name])
+            self.rows[target.layer] = patches(node, self.floats.values[node.operand(0).name])
         return self.rows[target.layer]
 
     def statistics_of(self, target: Target) -> Statistics:
         """The statistics of a layer on float inputs."""
         if target.layer not in self.float_statistics:
-            self.float_statistics[target.layer] = Statistics(self.node(target), self.float_rows(target))
+            node, rows = self.node(target), self.float_rows(target)
+            if node.operand(0).name in self.floats.further:
+                more = patches(node, self.floats.further[node.operand(0).name])
+                rows = [np.concatenate(both) for both in zip(rows, more, strict=True)]
+            self.float_statistics[target.layer] = Statistics(node, rows)
         return self.float_statistics[target.layer]
 
     def weight_start(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
@@ -148,7 +146,7 @@ class Network:
         """The format with the bias of least squared error on the float values, and that error over their power."""
         key = target.name, format.kind, format.width
         if key not in self.starts:
-            values = self._sampled(self.float_values[self.node(target).operand(0).name])
+            values = self._sampled(self.floats.values[self.node(target).operand(0).name])
             fit = best_bias(format, values)
             self.starts[key] = fit.format, float(fit.error) / max(float(np.square(values).sum()), 1e-30)
         return self.starts[key]

@@ -95,9 +95,9 @@ class Grid:
 
 
 def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
-    """tr(E H E^T) row by row: float64 [outputs]."""
-    e = q.astype(np.float64) - w
-    return np.asarray(np.einsum("ij,ij->i", e @ curvature.h, e))
+    """tr(E H E^T) row by row, from products in single precision: float64 [outputs]."""
+    e = (q - w).astype(np.float32)
+    return np.asarray(np.einsum("ij,ij->i", e @ curvature.h.astype(np.float32), e, dtype=np.float64))
 
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:

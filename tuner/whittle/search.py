@@ -6,7 +6,7 @@
 3. validate  bisection along the front on true accuracy, each answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
 5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds; what failed
-             once, or saves less than a five-hundredth, is not tried
+             once, or saves less than a two-hundredth, is not tried
 
 A problem that asks for no refinement ends after 3.
 
@@ -25,6 +25,7 @@ from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import OutOfTime, Problem
 from bitwright.tuner.space import Variable, covering
+from bitwright.tuner.whittle.bracket import Bracket
 from bitwright.tuner.whittle.knapsack import Option, Point, front
 from bitwright.tuner.whittle.network import Assignment, Network, widths
 from bitwright.tuner.whittle.sensitivity import Sensitivity
@@ -33,8 +34,8 @@ from bitwright.tuner.whittle.validate import Validation
 WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the first do not hold
 ROUNDS = 3
 ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
-WORTH = 0.002  # the share of the objective that a validation must be able to save
-REACH = 2  # widths to either side that are measured again in context
+WORTH = 0.005  # the share of the objective that a validation must be able to save
+REACH = 1  # widths to either side that are measured again in context
 
 
 def search(problem: Problem) -> Candidate:
@@ -49,15 +50,16 @@ def search(problem: Problem) -> Candidate:
 class _Whittle:
     def __init__(self, problem: Problem, judge: SimulationJudge) -> None:
         self.problem = problem
-        scores = judge.scores(judge.graph, judge.x)
+        self.network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
+        scores = judge.checked(self.network.floats.scores)
         right = hits(judge.k, scores, judge.y)
         problem.record(problem.float32, "full", 1.0, lambda: float(right.mean()))
         self.validation = Validation(problem, judge, scores, right)
-        self.network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
         self.options: list[list[Canonical]] = []
         self.accepted: list[Assignment] = []
+        self.losses: dict[Assignment, float] = {}
 
     def run(self) -> Candidate:
         try:
@@ -156,19 +158,23 @@ class _Whittle:
     def bisect(self, points: list[Point], options: list[list[Canonical]]) -> Assignment | None:
         """The cheapest point that holds, found by bisection; None if not even the first does."""
         assignments = [tuple(o[i] for o, i in zip(options, point.choice, strict=True)) for point in points]
-        low, high = -1, len(assignments)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.holds(assignments[middle]) else (low, middle)
-        return assignments[low] if low >= 0 else None
+        bracket = Bracket([point.damage for point in points], self.validation.allowed)
+        while bracket.is_open and not (bracket.low >= 0 and self.is_close(assignments, bracket)):
+            number = bracket.next()
+            bracket.narrow(number, self.holds(assignments[number]), self.losses[assignments[number]])
+        return assignments[bracket.low] if bracket.low >= 0 else None
+
+    def is_close(self, assignments: list[Assignment], bracket: Bracket) -> bool:
+        """Whether the cheapest point that may still hold is hardly cheaper than the one that does."""
+        held = self.cost(assignments[bracket.low])
+        return held - self.cost(assignments[bracket.high - 1]) <= WORTH * held
 
     def holds(self, assignment: Assignment) -> bool:
-        if assignment in self.accepted:
-            return True
-        held = self.validation.holds(self.network.build(assignment))
-        if held:
-            self.accepted.append(assignment)
-        return held
+        if assignment not in self.losses:
+            held, self.losses[assignment] = self.validation.tested(self.network.build(assignment))
+            if held:
+                self.accepted.append(assignment)
+        return assignment in self.accepted
 
     # ---- 5. trim
 

@@ -58,8 +58,8 @@ class Validation:
         least = math.ceil(self.problem.least() * self.judge.images - 1e-9)
         return int(self.float_right.sum()) - least
 
-    def holds(self, candidate: Candidate) -> bool:
-        """Whether the candidate reaches the accuracy, of which an estimate is recorded if it does.
+    def tested(self, candidate: Candidate) -> tuple[bool, float]:
+        """Whether the candidate reaches the accuracy, and the expected loss; what does is recorded with its estimate.
 
         Raises OutOfTime once the budget is spent.
         """
@@ -67,7 +67,7 @@ class Validation:
         if holds:
             accuracy = (float(self.float_right.sum()) - lost) / self.judge.images
             self.problem.record(candidate, ESTIMATE, 0.0, lambda: accuracy)
-        return holds
+        return holds, lost
 
     def _tested(self, candidate: Candidate) -> tuple[bool, float]:
         """Whether it holds, and the expected loss."""

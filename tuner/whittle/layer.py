@@ -3,7 +3,8 @@
 Let x be the layer's float inputs and x' those it gets when everything before is in its formats. With the means taken
 out (the bias makes up for them), H = sum x' x'^T, and
 
-    W' = W + W (sum (x - x') x'^T) (H + r I)^-1     the float weights that suit x' best, kept near W by the ridge r
+    W' = W + W (sum (x - x') x'^T) (H + r I)^-1     the float weights that suit x' best, kept near W by the ridge r,
+                                                    which is the larger, the fewer x' are for the number of inputs
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.passes.moments import Matrix, fitted, gram, refitted
+from bitwright.passes.moments import RIDGE, Matrix, fitted, gram, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
 SHIFTS = (0, 1, -1)
 ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
+SCATTER = 0.1  # of the ridge, for as many inputs as rows; in mean diagonals of H
 MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
 
 
@@ -82,7 +84,8 @@ class Statistics:
         if exact is x:
             return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         missing = ((exact - exact_mean - here) @ w.astype(np.float32).T).astype(np.float64)
-        better = fitted(w, here, missing) if h is None else refitted(w, h, missing.T @ here / len(x))
+        ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
+        better = fitted(w, here, missing, ridge) if h is None else refitted(w, h, missing.T @ here / len(x), ridge)
         return _Group(better, curvature, power, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property

@@ -39,7 +39,7 @@ PRODUCTS = {
     ("32", "32"): 4,
     ("16", "36"): 2,
 }
-# Where the estimate says something else: its DSPs first, then those of yosys, which takes one for products of 9 bits and
+# Where the estimate says something else: its DSPs, then those of yosys, which takes one for products of 9 bits and
 # up; the vendor's tools were seen to build 16 x 5 and 10 x 5 in LUTs. An unsigned number takes a bit of a port more.
 OTHERWISE = {
     ("2", "8"): (0, 1),

@@ -191,10 +191,11 @@ def test_json_is_the_report_and_the_folder(tiny: Network, tmp_path: Path, run: R
     found = json.loads(result.out)
     assert found.pop("folder") == str(tmp_path / "out")
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    pragmas = written.pop("pragmas")
+    pragmas, trips = written.pop("pragmas"), written.pop("trips")
     assert written == found | {"data": str(tiny.data), "bitwright": bitwright.__version__}
     assert pragmas
     assert all(entry["pragma"] and entry["reason"] and entry["where"] for entry in pragmas)
+    assert trips[0] == {"stage": "image", "trips": 36}
     assert found["network"] == "tiny"
     assert found["board"] == "pynq-z2"
     assert found["float_accuracy"] == {"metric": "top1", "value": 1.0, "samples": 60, "exact": False}

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,10 +191,11 @@ def test_json_is_the_report_and_the_folder(tiny: Network, tmp_path: Path, run: R
     found = json.loads(result.out)
     assert found.pop("folder") == str(tmp_path / "out")
     written = json.loads((tmp_path / "out" / "report.json").read_text())
-    pragmas = written.pop("pragmas")
+    pragmas, trips = written.pop("pragmas"), written.pop("trips")
     assert written == found | {"data": str(tiny.data), "bitwright": bitwright.__version__}
     assert pragmas
     assert all(entry["pragma"] and entry["reason"] and entry["where"] for entry in pragmas)
+    assert trips[0] == {"stage": "image", "trips": 36}
     assert found["network"] == "tiny"
     assert found["board"] == "pynq-z2"
     assert found["float_accuracy"] == {"metric": "top1", "value": 1.0, "samples": 60, "exact": False}
@@ -635,7 +637,42 @@ def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
         "ap_types": False,
         "bounded": False,
         "layers": [],
+        "trips": [],
     }
+
+
+def test_csim_counts_trips(built: Path, tmp_path: Path, run: Run) -> None:
+    result = run("csim", built, "--trips", "--limit", "3")
+    assert result.code == 0
+    columns, *rows = [cells(line) for line in result.lines[:-2]]
+    assert columns == ["stage", "process", "counted", "estimated"]
+    assert [row[:2] for row in rows[:3]] == [["%image", "read_axis"], ["%conv1", "window2d"], ["%conv1", "matvec"]]
+    assert rows[0][2:] == ["36", "36"]
+    assert all(row[2] == row[3] for row in rows)
+    assert result.lines[-2] == "every process makes the trips of the estimate"
+    wrong = tmp_path / "wrong"
+    shutil.copytree(built, wrong)
+    report = json.loads((wrong / "report.json").read_text())
+    report["trips"][2]["trips"] += 1
+    (wrong / "report.json").write_text(json.dumps(report))
+    result = run("csim", wrong, "--trips", "--limit", "3")
+    assert (result.code, result.lines[-2]) == (1, "%conv1 does not make the trips of the estimate")
+    found = json.loads(run("csim", wrong, "--trips", "--limit", "3", "--json").out)["trips"]
+    assert found[2] == {"stage": "conv1", "process": "matvec", "counted": found[2]["estimated"] - 1} | {
+        "estimated": report["trips"][2]["trips"]
+    }
+
+
+def test_csim_refuses_trips_that_it_cannot_count(built: Path, tmp_path: Path, run: Run) -> None:
+    assert "not with bounded FIFOs" in run("csim", built, "--trips", "--bounded").err
+    old = tmp_path / "old"
+    shutil.copytree(built, old)
+    report = json.loads((old / "report.json").read_text())
+    del report["trips"]
+    (old / "report.json").write_text(json.dumps(report))
+    result = run("csim", old, "--trips")
+    assert result.code == 2
+    assert "compile again: an older version wrote it" in result.err
 
 
 def test_csim_with_fifos_at_their_depths(built: Path, run: Run) -> None:

@@ -42,6 +42,14 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Trips:
+    """What one process did in one frame: the name of its function, and how often its loop went round."""
+
+    process: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Port:
     """One side of the accelerator as network.json describes it."""
 
@@ -77,8 +85,8 @@ class Port:
 class Accelerator:
     """The compiled C++ of an output folder.
 
-    `trace` also records what every stage gives; `bounded` holds every stream to its depth, so that a design that stops
-    for ever on the board does so here.
+    `trace` also records what every stage gives; `count` the trips of every process; `bounded` holds every stream to its
+    depth, so that a design that stops for ever on the board does so here.
     """
 
     def __init__(
@@ -88,17 +96,16 @@ class Accelerator:
         trace: bool = False,
         flags: Sequence[str] = (),
         bounded: bool = False,
+        count: bool = False,
     ) -> None:
+        if bounded and count:
+            raise CompileError("trips are counted where each process runs to its end: not with bounded FIFOs")
         flags = [*flags, "-DBITWRIGHT_BOUNDED"] if bounded else flags
+        flags = [*flags, "-DBITWRIGHT_TRIPS"] if count else flags
         network = read_network(folder)
         self.name = str(network["name"])
         self.input, self.output = Port.read(network["input"]), Port.read(network["output"])
-        self.binary = ctypes.CDLL(str(compiled(folder, self.name, ap_types, trace, flags)))
-        self.binary.bitwright_error.restype = ctypes.c_char_p
-        self.binary.bitwright_trace_name.restype = ctypes.c_char_p
-        self.binary.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
-        for name in ("size", "saturated"):
-            getattr(self.binary, f"bitwright_trace_{name}").restype = ctypes.c_int64
+        self.binary = loaded(compiled(folder, self.name, ap_types, trace, flags))
 
     def run(self, frames: Ints) -> Ints:
         """Integers [N, elements] in, integers [N, elements] out. Raises CompileError with what went wrong inside."""
@@ -131,6 +138,26 @@ class Accelerator:
             saturated = int(self.binary.bitwright_trace_saturated(index))
             found.append(Layer(name, values.reshape(len(frames), -1), saturated))
         return found
+
+    def trips(self, frame: Ints) -> list[Trips]:
+        """The trips of every process for a frame [1, elements], in the order of the dataflow; needs `count`."""
+        self.binary.bitwright_trips_clear()
+        self.run(frame)
+        return [
+            Trips(self.binary.bitwright_trips_name(n).decode(), int(self.binary.bitwright_trips_count(n)))
+            for n in range(self.binary.bitwright_trips_processes())
+        ]
+
+
+def loaded(library: Path) -> ctypes.CDLL:
+    """The functions of a compiled library, with their types."""
+    binary = ctypes.CDLL(str(library))
+    for name in ("error", "trace_name", "trips_name"):
+        getattr(binary, f"bitwright_{name}").restype = ctypes.c_char_p
+    for name in ("trace_size", "trace_saturated", "trips_count"):
+        getattr(binary, f"bitwright_{name}").restype = ctypes.c_int64
+    binary.bitwright_trace_values.restype = ctypes.POINTER(ctypes.c_int64)
+    return binary
 
 
 def read_network(folder: Path) -> dict[str, Any]:

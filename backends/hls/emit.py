@@ -275,7 +275,7 @@ class _Emitter:
         printer.block(f"using namespace bitwright::csim;\nusing namespace {self.space};\n")
         printer.line('extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs,')
         with printer.braces("                             std::int64_t frames)"):
-            printer.line(f"return run({self.top}, {ports}, inputs, outputs, frames);")
+            printer.line(f"return run(::{self.top}, {ports}, inputs, outputs, frames);")
         return str(printer)
 
     def testbench(self) -> str:
@@ -286,7 +286,7 @@ class _Emitter:
             f'#include "bitwright/testbench.hpp"\n\n#include "{self.top}.hpp"\n\nusing namespace {self.space};\n'
         )
         with printer.braces("int main(int count, char** arguments)"):
-            printer.line(f"return testbench<{ports}>({self.top}, count, arguments);")
+            printer.line(f"return testbench<{ports}>(::{self.top}, count, arguments);")
         return str(printer)
 
 

@@ -25,6 +25,7 @@ from bitwright.backends.hls.plan_file import plan_text
 from bitwright.backends.hls.reasons import header_pragmas, reason
 from bitwright.backends.hls.settings import Port, network_json, settings_tcl
 from bitwright.backends.hls.stages import PortStage, ports_of
+from bitwright.backends.hls.trips import estimated_trips
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import save
 from bitwright.ir.graph import Graph
@@ -60,7 +61,9 @@ def write_package(
     files["tb/golden_output.txt"] = integers_text(list(golden[1]))
     files |= _settings(plan, files, clock_mhz)
     files["plan.toml"] = plan_text(plan, origin)
-    files[REPORT] = json.dumps({**report, "pragmas": _pragmas(plan, name)}, indent=2) + "\n"
+    trips = [{"stage": stage, "trips": trips} for stage, trips in estimated_trips(plan.stages)]
+    report = {**report, "trips": trips, "pragmas": _pragmas(plan, name)}
+    files[REPORT] = json.dumps(report, indent=2) + "\n"
     check_target(folder)
     target = folder.resolve()
     try:

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from networks import BLOCKS
 
 from bitwright.backends.hls.compare import compare_layers, input_format
 from bitwright.backends.hls.csim import Accelerator
@@ -41,59 +42,6 @@ from bitwright.ir.tensor import Array
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
 
 SEEDS = (5, 17, 26, 46)
-
-# The three ways in which networks branch, at their plan's own foldings.
-BLOCKS = {
-    "residual": """graph @residual {
-      input %residual.x : FIXED<8>[N,3,8,8]
-      weight %residual.c0.w = 000000a1 : FIXED<6>[4,3,3,3]
-      weight %residual.c1.w = 000000a2 : BIN<1,B=2>[4,4,3,3]
-      weight %residual.c2.w = 000000a3 : EXP<4,B=9>[4,4,3,3]
-      %residual.c0 = conv2d(%residual.x, %residual.c0.w) {act=relu, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,8,8]
-      %residual.c1 = conv2d(%residual.c0, %residual.c1.w) {act=relu, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,8,8]
-      %residual.c2 = conv2d(%residual.c1, %residual.c2.w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<7,B=1>[N,4,8,8]
-      %residual.s = add(%residual.c2, %residual.c0) : FIXED<8,B=-1>[N,4,8,8]
-      %residual.r = relu(%residual.s) : UFIXED<6>[N,4,8,8]
-      output %residual.r as "residual.y"
-    }""",
-    "inception": """graph @inception {
-      input %inception.x : FIXED<8>[N,4,6,7]
-      weight %inception.a.w = 000000a4 : FIXED<5>[2,4,1,1]
-      weight %inception.b.w = 000000a5 : FIXED<4,B={0,1,0,1}@0>[4,2,3,3]
-      %inception.a = conv2d(%inception.x, %inception.a.w) {kernel=[1,1]} : FIXED<6>[N,2,6,7]
-      %inception.b = conv2d(%inception.x, %inception.b.w) {groups=2, kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,4,6,7]
-      %inception.p = avgpool2d(%inception.x) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<9>[N,4,6,7]
-      %inception.c = concat(%inception.a, %inception.b, %inception.p) {axis=1} : FIXED<7>[N,10,6,7]
-      output %inception.c as "inception.y"
-    }""",
-    "gated": """graph @gated {
-      input %gated.x : FIXED<8>[N,4,5,6]
-      weight %gated.d.w = 000000a6 : FIXED<6>[4,1,3,3]
-      weight %gated.u.w = 000000a7 : FIXED<6>[2,4]
-      weight %gated.v.w = 000000a8 : FIXED<6>[4,2]
-      %gated.d = conv2d(%gated.x, %gated.d.w) {act=relu, groups=4, kernel=[3,3], pads=[1,1,1,1]} : UFIXED<7>[N,4,5,6]
-      %gated.m = globalavgpool(%gated.d) : UFIXED<9,B=1>[N,4,1,1]
-      %gated.f = flatten(%gated.m) : UFIXED<9,B=1>[N,4]
-      %gated.u = dense(%gated.f, %gated.u.w) {act=relu} : UFIXED<8>[N,2]
-      %gated.v = dense(%gated.u, %gated.v.w) {act=clip, act_max=1.0, act_min=0.0} : UFIXED<6>[N,4]
-      %gated.g = reshape(%gated.v) {shape=[0,4,1,1]} : UFIXED<6>[N,4,1,1]
-      %gated.s = mul(%gated.g, %gated.d) : FIXED<8>[N,4,5,6]
-      %gated.c = clip(%gated.s) {max=0.75, min=0.1} : FIXED<6>[N,4,5,6]
-      output %gated.c as "gated.y"
-    }""",
-    # Ends of what the engines take: means that tie and that fall below a step, sums that shift, a value twice.
-    "ends": """graph @ends {
-      input %ends.x : FIXED<5>[N,2,4,4]
-      %ends.a = avgpool2d(%ends.x) {kernel=[2,2], pads=[1,0,0,1], strides=[1,2]} : FIXED<4,B=-1>[N,2,4,2]
-      %ends.b = avgpool2d(%ends.a) {count_pads=1, kernel=[2,2], pads=[1,0,0,1]} : FIXED<12,B=4>[N,2,4,2]
-      %ends.s = add(%ends.b, %ends.b) : FIXED<5,B=-9>[N,2,4,2]
-      %ends.t = mul(%ends.b, %ends.a) : FIXED<32,B=2>[N,2,4,2]
-      %ends.u = add(%ends.t, %ends.s) : FIXED<20>[N,2,4,2]
-      %ends.q = quantize(%ends.u) : UFIXED<3>[N,2,4,2]
-      %ends.g = globalavgpool(%ends.q) : FIXED<2,B=-2>[N,2,1,1]
-      output %ends.g as "ends.y"
-    }""",
-}
 
 
 class Case:

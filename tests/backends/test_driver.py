@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pynq_device.clock import VirtualLoop
 
 from bitwright.backends.hls.driver import accelerator as driver
 from bitwright.backends.hls.driver.accelerator import Accelerator, AcceleratorError
@@ -30,28 +31,6 @@ from bitwright.backends.hls.settings import Port, network_json
 from bitwright.ir.errors import InternalError
 
 US = 1e-6
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        poll = self._selector.select  # type: ignore[attr-defined]
-
-        def select(timeout: float | None) -> Any:
-            if timeout is None or timeout <= 0:
-                return poll(timeout)  # nothing to wait for but another thread, or nothing at all
-            events = poll(0)
-            if not events:
-                self.now += timeout
-            return events
-
-        self._selector.select = select  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self.now
 
 
 class Buffer(np.ndarray):

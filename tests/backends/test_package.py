@@ -84,6 +84,7 @@ def test_the_folder_has_all_that_a_board_needs(networks: ModuleType, tmp_path: P
     np.testing.assert_array_equal(again.values["conv.w"].tensor.data, graph.values["conv.w"].tensor.data)  # type: ignore[union-attr]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report.pop("pragmas")
+    assert [entry["stage"] for entry in report.pop("trips")] == ["x", "conv", "conv", "scores"]
     assert report == {"network": "small_net", "accuracy": None}
     vectors = (tmp_path / "out" / "tb" / "golden_output.txt").read_text().splitlines()
     assert [len(line.split()) for line in vectors] == [18] * 4

@@ -134,6 +134,19 @@ const std::int64_t* bitwright_trace_values(int) { return nullptr; }
 std::int64_t bitwright_trace_saturated(int) { return 0; }
 void bitwright_trace_clear() {}
 #endif
+
+// The trips of the processes since they were last cleared; without BITWRIGHT_TRIPS there are none.
+#ifdef BITWRIGHT_TRIPS
+int bitwright_trips_processes() { return static_cast<int>(bitwright::trips::records().size()); }
+const char* bitwright_trips_name(int i) { return bitwright::trips::records()[i].process; }
+std::int64_t bitwright_trips_count(int i) { return bitwright::trips::records()[i].trips; }
+void bitwright_trips_clear() { bitwright::trips::records().clear(); }
+#else
+int bitwright_trips_processes() { return 0; }
+const char* bitwright_trips_name(int) { return ""; }
+std::int64_t bitwright_trips_count(int) { return 0; }
+void bitwright_trips_clear() {}
+#endif
 }
 
 #endif

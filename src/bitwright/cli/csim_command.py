@@ -31,6 +31,7 @@ RANDOM = 100
 )
 @click.option("--layers", is_flag=True, help="Compare every layer, and count saturations.")
 @click.option("--bounded", is_flag=True, help="Hold every FIFO to its depth: a deadlock names those that cause it.")
+@click.option("--trips", is_flag=True, help="Count the trips of every process, and compare them with the estimate.")
 @click.option("--ap-types", is_flag=True, help="Build with the ap_int headers that the package hls4ml brings.")
 @json_option
 def command(
@@ -41,17 +42,19 @@ def command(
     limit: int | None,
     layers: bool,
     bounded: bool,
+    trips: bool,
     ap_types: bool,
     as_json: bool,
 ) -> int:
     """Compile the C++ of output FOLDER with g++ and compare it with the simulation, bit for bit.
 
-    Exit code 0: every bit is equal, 1: some differ.
+    Exit code 0: every bit is equal, and with --trips every count; 1: some differ.
     """
     import numpy as np
 
     from bitwright.backends.hls.compare import compare_layers, input_format
     from bitwright.backends.hls.csim import Accelerator, read_network
+    from bitwright.backends.hls.trips import compare_trips
     from bitwright.backends.simulation.run import Simulation
     from bitwright.ir.errors import CompileError
     from bitwright.ir.files import load
@@ -59,27 +62,42 @@ def command(
     if target is not None and source is None:
         raise CompileError("--output needs --input")
     read_network(folder)
+    estimated = _estimated(folder) if trips else []
     graph = load(folder / "model.ir")
     x, origin = _samples(folder, graph, source, data, limit)
     with progress(as_json) as say:
         say("compiling")
-        accelerator = Accelerator(folder, ap_types=ap_types, trace=layers, bounded=bounded)
+        accelerator = Accelerator(folder, ap_types=ap_types, trace=layers, bounded=bounded, count=trips)
         say("running")
-        y = accelerator.output.from_stream(accelerator.run(accelerator.input.to_stream(x, input_format(graph))))
+        frames = accelerator.input.to_stream(x, input_format(graph))
+        y = accelerator.output.from_stream(accelerator.run(frames))
         say("simulating")
         name = graph.outputs[0].name
         expected = Simulation(graph).run_exactly({graph.input_name(graph.inputs[0]): x})[name]
         rows = compare_layers(accelerator, graph, x) if layers else []
+        counts = compare_trips(accelerator, estimated, frames[:1]) if trips else []
     if target is not None:
         _save(target, name, y.astype(np.float32))
     differ = int((y != expected).reshape(len(y), -1).any(1).sum())
     verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types, "bounded": bounded}
     if as_json:
-        print_json(verdict | {"layers": [vars(row) for row in rows]})
+        print_json(verdict | {"layers": [vars(row) for row in rows], "trips": [vars(count) for count in counts]})
     else:
         _print_layers(rows)
+        _print_trips(counts)
         click.echo(_verdict(accelerator, y, expected, f"{origin}; {_build(ap_types, bounded)}"))
-    return 1 if differ or any(row.differ for row in rows) else 0
+    wrong = any(row.differ for row in rows) or any(count.counted != count.estimated for count in counts)
+    return 1 if differ or wrong else 0
+
+
+def _estimated(folder: Path) -> list[tuple[str, int]]:
+    """The trips that the estimate took, from report.json."""
+    from bitwright.ir.errors import CompileError
+
+    report = json.loads((folder / "report.json").read_text())
+    if "trips" not in report:
+        raise CompileError(f"{folder}/report.json has no trips", help="compile again: an older version wrote it")
+    return [(entry["stage"], entry["trips"]) for entry in report["trips"]]
 
 
 def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, limit: int | None) -> tuple[Array, str]:
@@ -149,6 +167,15 @@ def _print_layers(rows: list[Any]) -> None:
         print_table(columns, [[r.name, f"{r.values:,}", f"{r.differ:,}", f"{r.saturated:,}", r.first] for r in rows])
         wrong = next((row for row in rows if row.differ), None)
         click.echo("every layer is equal" if wrong is None else f"the first layer that differs is {wrong.name}")
+
+
+def _print_trips(counts: list[Any]) -> None:
+    if counts:
+        rows = [[f"%{c.stage}", c.process, f"{c.counted:,}", f"{c.estimated:,}"] for c in counts]
+        print_table(["stage", "process", "counted", "estimated"], rows)
+        wrong = next((c for c in counts if c.counted != c.estimated), None)
+        who = "every process makes" if wrong is None else f"%{wrong.stage} does not make"
+        click.echo(f"{who} the trips of the estimate")
 
 
 def _build(ap_types: bool, bounded: bool) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
-_NUMBERS = ("cycles", "LUT", "FF", "BRAM18", "DSP", "values", "differ", "saturated")
+_NUMBERS = ("cycles", "LUT", "FF", "BRAM18", "DSP", "values", "differ", "saturated", "counted", "estimated")
 
 
 def console() -> Console:

@@ -91,6 +91,7 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
 
     for (int i = 0; i < Scan<L>::steps; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, avgpool2d);
         Vec<typename L::In, L::lanes> pixel;
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(pixel);
@@ -152,6 +153,7 @@ void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<V
 
     for (int i = 0; i < L::positions * groups; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, globalavgpool);
         const Vec<typename L::In, L::lanes> x = in.read();
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);

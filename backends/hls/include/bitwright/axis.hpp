@@ -33,6 +33,7 @@ void read_axis(hls::stream<Beat<typename P::Format, P::beat>>& in,
 
     for (int i = 0; i < Port<P>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, read_axis);
         const Beat<F, P::beat> beat = in.read();
         for (int n = 0; n < P::lanes - P::beat; ++n) token[n] = token[n + P::beat];
         for (int n = 0; n < P::beat; ++n) token[P::lanes - P::beat + n] = from_beat<F, P::beat>(beat, n);
@@ -53,6 +54,7 @@ void write_axis(hls::stream<Vec<typename P::Format, P::lanes>>& in,
 
     for (int i = 0; i < Port<P>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, write_axis);
         if (given == 0) token = in.read();
         Beat<F, P::beat> next = empty_beat<F, P::beat>(false);
         next.keep = (1 << bytes) - 1;

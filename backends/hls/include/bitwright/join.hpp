@@ -81,6 +81,7 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
 
     for (int i = 0; i < JoinOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, join);
         const Vec<typename L::Left, L::lanes> a = left.read();
         Vec<typename L::Right, L::lanes> b;
         Vec<typename L::Out, L::lanes> y;
@@ -122,6 +123,7 @@ void concat(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<
 
     for (int i = 0; i < ConcatOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, concat);
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);
         if (group < ConcatOf<L>::left_groups) {

@@ -48,6 +48,7 @@ void matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in, hls::stream<Ve
 
     for (int i = 0; i < F::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, matvec);
         Vec<typename L::In, F::width> x;
         BITWRIGHT_TOKEN(x);
         if (turn == 0) {

@@ -46,6 +46,7 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
 
     for (int i = 0; i < Pool<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, maxpool2d);
         Vec<typename L::Format, L::lanes> pixel, largest;
         BITWRIGHT_TOKEN(pixel);
         BITWRIGHT_TOKEN(largest);

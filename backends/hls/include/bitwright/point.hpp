@@ -25,6 +25,7 @@ void rescale(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typ
     BITWRIGHT_TRACE_LAYER(L, out);
     for (int i = 0; i < TokensOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, rescale);
         const Vec<typename L::In, L::lanes> x = in.read();
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);
@@ -41,6 +42,7 @@ void duplicate(hls::stream<Vec<typename L::Format, L::lanes>>& in, hls::stream<V
                hls::stream<Vec<typename L::Format, L::lanes>>& other) {
     for (int i = 0; i < TokensOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, duplicate);
         const Vec<typename L::Format, L::lanes> x = in.read();
         one.write(x);
         other.write(x);

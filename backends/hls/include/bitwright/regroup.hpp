@@ -32,6 +32,7 @@ void regroup(hls::stream<Vec<typename R::Format, R::from>>& in, hls::stream<Vec<
 
     for (int i = 0; i < R::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, regroup);
         if (taken == 0) source = in.read();
         for (int n = 0; n < to - piece; ++n) token[n] = token[n + piece];
         for (int n = 0; n < piece; ++n) token[to - piece + n] = source[n];

@@ -13,6 +13,7 @@
 #include "bitwright/formats.hpp"
 #include "bitwright/pragmas.hpp"
 #include "bitwright/trace.hpp"
+#include "bitwright/trips.hpp"
 
 namespace bitwright {
 

@@ -64,6 +64,7 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
 
     for (int i = 0; i < Window<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, window2d);
         if (turn == 0) {
             Vec<typename L::In, L::lanes> pixel;
             BITWRIGHT_TOKEN(pixel);

@@ -8,5 +8,5 @@ using namespace tiny_net;
 
 extern "C" int bitwright_run(const std::int64_t* const* inputs, std::int64_t* const* outputs,
                              std::int64_t frames) {
-    return run(tiny, Inputs<X>(), Outputs<Scores>(), inputs, outputs, frames);
+    return run(::tiny, Inputs<X>(), Outputs<Scores>(), inputs, outputs, frames);
 }

@@ -6,5 +6,5 @@
 using namespace tiny_net;
 
 int main(int count, char** arguments) {
-    return testbench<X, Scores>(tiny, count, arguments);
+    return testbench<X, Scores>(::tiny, count, arguments);
 }

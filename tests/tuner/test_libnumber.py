@@ -18,6 +18,7 @@ from bitwright.tuner.algorithms import ALGORITHMS, algorithm, exhaustive, libnum
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import covering
+from bitwright.tuner.targets import Target
 
 FIGURE_5 = {"FLOAT": [16, 32], "FIXED": range(2, 33), "EXP": range(2, 10)}
 Formats = Mapping[str, Canonical]
@@ -50,9 +51,9 @@ def names(candidate: Candidate) -> set[str]:
 
 
 def covers(problem: Problem, candidate: Candidate) -> bool:
-    """Whether all tensors have one kind and width, and covering biases."""
+    """Whether all tensors have one kind and width, and the biases of value profiling."""
     targets = {target.name: target for target in problem.space.targets}
-    covering_too = all(covering(f, targets[name]) == f for name, f in candidate.formats.items())
+    covering_too = all(libnumber.profiled(f, targets[name]) == f for name, f in candidate.formats.items())
     return covering_too and len(names(candidate)) == 1
 
 
@@ -87,12 +88,19 @@ def test_the_coarse_search_halves_and_then_bisects(
     assert [" ".join(names(candidate)) for candidate in together] == order.split()
 
 
-def test_the_coarse_search_begins_with_covering_biases(make_problem: Make) -> None:
+def test_the_coarse_search_begins_with_the_biases_of_profiling(make_problem: Make) -> None:
     problem = make_problem(at_least(a_weight=4), [(10, 20)], FIGURE_5)
     libnumber.search(problem)
     targets = {target.name: target for target in problem.space.targets}
     first = asked(problem, full=False)[2]
-    assert first.formats == {name: covering(fixed(8), target) for name, target in targets.items()}
+    assert first.formats == {name: libnumber.profiled(fixed(8), target) for name, target in targets.items()}
+
+
+@pytest.mark.parametrize(("magnitude", "bias"), [(0.5794976, 0), (0.16474459, 2), (0.996094, 0), (5.05664, -3)])
+def test_profiled_biases_are_those_of_figure_7(magnitude: float, bias: int) -> None:
+    """Table 3's magnitudes; the second weight's 3 at Iteration 10 is the first step up."""
+    for width in (2, 3, 8):
+        assert libnumber.profiled(fixed(width), Target("a.weight", "weight", 1, magnitude)) == fixed(width).at(bias)
 
 
 # ---- phases 2 and 4
@@ -104,7 +112,7 @@ def test_biases_come_first_and_the_most_accurate_is_taken(make_problem: Make) ->
     def accuracy(formats: Formats) -> float:
         if formats["a.input"].kind == "FLOAT":
             return 1.0
-        steps = {name: int(f.biases) - 1 for name, f in formats.items()}  # FIXED covers 1 with bias 0 or 1
+        steps = {name: int(f.biases) - 1 for name, f in formats.items()}
         wide = all(f.width >= 3 and f.kind == "FIXED" for f in formats.values())
         best = steps == {"a.weight": -1, "b.weight": -1, "a.input": 0, "b.input": -1}
         return 0.0 if not wide else 0.9995 if best else 0.99 if max(steps.values()) <= 0 else 0.5
@@ -113,7 +121,7 @@ def test_biases_come_first_and_the_most_accurate_is_taken(make_problem: Make) ->
     libnumber.search(problem)
     measured = asked(problem, full=False)
     start = next(i for i, c in enumerate(measured) if names(c) == {"E2"}) + 1
-    base = {name: covering(fixed(3), t) for name, t in ((t.name, t) for t in problem.space.targets)}
+    base = {name: libnumber.profiled(fixed(3), t) for name, t in ((t.name, t) for t in problem.space.targets)}
     tensors = ["a.weight", "b.weight", "a.input", "b.input"]
     first = [base | {name: base[name].at(int(base[name].biases) + 1)} for name in tensors]
     assert [dict(c.formats) for c in measured[start : start + 4]] == first

@@ -10,9 +10,10 @@ Where the paper is silent, this is what is done:
 Coarse search   FLOAT widths of the platform from the widest down, each half the one before where there is such a width;
                 then FIXED, and EXP below the narrowest FIXED that holds. After a violation the width in the middle of
                 the last two is tried, until they are neighbours (Figure 7: F32 F16 I8 I4 I2 I3 E2).
-Biases          are each tensor's own, also where kind and width are shared (as in Figure 7). They start as the covering
-                biases of value profiling. A new width keeps the distance from its covering bias; a new kind starts
-                from its own.
+Biases          are each tensor's own, also where kind and width are shared (as in Figure 7). Those of FIXED start at
+                -ceil(log2(max_abs)): with Table 3's magnitudes that gives the biases of Figure 7 (0 and 2 for weights, 0
+                and -3 for inputs; its Iteration 10 is 2 + 1). Those of EXP start where they just cover. A new width
+                keeps the bias of FIXED, as in the figure, and for EXP its distance from the first; a new kind starts anew.
 Moves           widths and kinds move one variable of the space (a layer's weights; all inputs where these are tied),
                 biases one tensor. One bit fewer is the next narrower width that the platform has of the kind.
 SelectBest      of the candidates above the threshold: for biases the most accurate (the paper's Iteration 10); for
@@ -28,6 +29,7 @@ Recovery        the candidate that gains most accuracy per cost is taken while a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -36,6 +38,7 @@ from bitwright.ir.formats.named import FLOAT32
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable, covering
+from bitwright.tuner.targets import Target
 
 TUNED = ("FIXED", "EXP")
 MOST_BIAS_STEPS = 16
@@ -43,7 +46,7 @@ MOST_BIAS_STEPS = 16
 
 @dataclass(frozen=True)
 class State:
-    """A format for every variable, and for every tensor the steps its bias is above the covering one."""
+    """A format for every variable, and for every tensor the steps its bias is above that of value profiling."""
 
     formats: tuple[Canonical, ...]
     steps: tuple[tuple[int, ...], ...]
@@ -58,6 +61,13 @@ def search(problem: Problem) -> Candidate:
     return tuner.candidate(tuner.fine(state, full=True))
 
 
+def profiled(format: Canonical, target: Target) -> Canonical:
+    """The format with the bias that a search starts with."""
+    if format.kind != "FIXED" or not target.max_abs:
+        return covering(format, target)
+    return format.at(-math.ceil(math.log2(target.max_abs)))
+
+
 class _Tuner:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -67,7 +77,7 @@ class _Tuner:
         formats = {}
         for variable, format, steps in zip(self.variables, state.formats, state.steps, strict=True):
             for target, step in zip(variable.targets, steps, strict=True):
-                base = covering(format, target)
+                base = profiled(format, target)
                 formats[target.name] = base.at(int(base.biases) + step) if step else base
         return self.problem.formats(formats)
 
@@ -217,7 +227,7 @@ class _Tuner:
                 yield replace(state, formats=(*state.formats[:i], further[0], *state.formats[i + 1 :]))
 
     def other_kinds(self, state: State) -> Iterator[State]:
-        """One variable in another kind of the same width, its biases covering again."""
+        """One variable in another kind of the same width, its biases where profiling starts them."""
         for i, (variable, format) in enumerate(zip(self.variables, state.formats, strict=True)):
             for other in variable.formats:
                 if other.width == format.width and other.kind != format.kind:

@@ -636,6 +636,8 @@ def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
         "differ": 0,
         "ap_types": False,
         "bounded": False,
+        "tolerance": 0.0,
+        "largest_error": 0.0,
         "layers": [],
         "trips": [],
     }

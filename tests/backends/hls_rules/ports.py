@@ -22,7 +22,7 @@ def check(design: Design) -> Iterator[Finding]:
         yield from _control(design, design.top)
     yield from _beats(design)
     for name, struct in design.structs.items():
-        if "acc_bits" in struct:
+        if "acc_bits" in struct and "Weight" in struct:
             yield from _widths(design, name, struct)
 
 

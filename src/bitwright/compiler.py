@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitwright.backends.hls.board import load_board
+from bitwright.backends.hls.compare import is_exact
 from bitwright.backends.hls.cpp import Names
 from bitwright.backends.hls.energy import energy, traffic
 from bitwright.backends.hls.given import Given
@@ -338,7 +339,9 @@ def _hints(graph: Graph, scores: tuple[Score | None, Score | None]) -> list[str]
     before, after = scores
     if before is not None and after is not None and after.value < 0.9 * before.value:
         found.append("the formats cost much accuracy: try wider ones, or --tolerance")
-    if after is not None and not after.exact:
+    if not is_exact(graph):
+        found.append("FLOAT and AFFINE are compared within a tolerance: `bitwright csim` prints it")
+    elif after is not None and not after.exact:
         found.append("some sums exceed 24 bits: the accuracy was simulated in float32, approximately")
     if any(not np.any(v.tensor.data) for v in weight_values(graph) if v.tensor is not None):
         found.append("a layer's weights are all zero")

@@ -53,7 +53,7 @@ def command(
     """
     import numpy as np
 
-    from bitwright.backends.hls.compare import compare_layers, input_format, tolerance
+    from bitwright.backends.hls.compare import compare_layers, input_format, is_exact, tolerance
     from bitwright.backends.hls.csim import Accelerator, read_network
     from bitwright.backends.hls.trips import compare_trips
     from bitwright.backends.simulation.run import Simulation
@@ -86,7 +86,7 @@ def command(
     if as_json:
         print_json(verdict | {"layers": [vars(row) for row in rows], "trips": [vars(count) for count in counts]})
     else:
-        _print_layers(rows)
+        _print_layers(rows, "equal" if is_exact(graph) else "within one quantum of its format")
         _print_trips(counts)
         click.echo(_verdict(accelerator, y, expected, allowed, f"{origin}; {_build(ap_types, bounded)}"))
     wrong = any(row.differ for row in rows) or any(count.counted != count.estimated for count in counts)
@@ -163,12 +163,12 @@ def _save(path: Path, name: str, array: Array) -> None:
         np.lib.format.write_array(member, array)
 
 
-def _print_layers(rows: list[Any]) -> None:
+def _print_layers(rows: list[Any], same: str) -> None:
     if rows:
         columns = ["layer", "values", "differ", "saturated", "first difference"]
         print_table(columns, [[r.name, f"{r.values:,}", f"{r.differ:,}", f"{r.saturated:,}", r.first] for r in rows])
         wrong = next((row for row in rows if row.differ), None)
-        click.echo("every layer is equal" if wrong is None else f"the first layer that differs is {wrong.name}")
+        click.echo(f"every layer is {same}" if wrong is None else f"the first layer that differs is {wrong.name}")
 
 
 def _print_trips(counts: list[Any]) -> None:

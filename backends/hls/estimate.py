@@ -34,7 +34,16 @@ from numpy.typing import NDArray
 
 from bitwright.backends.hls import cores
 from bitwright.backends.hls.board import Board
-from bitwright.backends.hls.cost import Cost
+from bitwright.backends.hls.cost import (
+    DSP_LEAST_BITS,
+    REGISTERS_BELOW,
+    Cost,
+    bram18,
+    dsp_slices,
+    fabric_luts,
+    memory,
+    rom_luts,
+)
 from bitwright.backends.hls.loops import DEPTH, Loop, Walk, loops_of
 from bitwright.backends.hls.stages import (
     ADDITION,
@@ -59,11 +68,7 @@ Ints = NDArray[np.int64]
 _Count = TypeVar("_Count", int, Ints)
 
 CALL = 2
-BRAM_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
-REGISTERS_BELOW = 1024  # bits of a memory that stays in LUTs
-DSP_LEAST_BITS = 6
 FLOAT_BITS = 32
-DSP_PORTS = (18, 25)
 
 
 @dataclass(frozen=True)
@@ -360,24 +365,6 @@ def products_in_dsp(stage: SumStage) -> int:
     return dsp_slices(stage.weight_format.width, stage.in_format.width)
 
 
-def dsp_slices(w: int, a: int) -> int:
-    """DSP slices for a product of numbers of w and a bits; 0: it is built of LUTs."""
-    if min(w, a) < DSP_LEAST_BITS:
-        return 0
-    return math.ceil(min(w, a) / DSP_PORTS[0]) * math.ceil(max(w, a) / DSP_PORTS[1])
-
-
-def fabric_luts(kind: str, w: int, a: int) -> tuple[float, float]:
-    """LUTs of a product with its share of the adder tree, as a range."""
-    if kind == "BIN":
-        return 2.5 * a, 3.3 * a + 3.5
-    if w == 2:
-        return 3.0 * a, 4.1 * a + 4.5
-    if kind == "EXP":
-        return 5.0 * a, 6.5 * a + 7.0 * w
-    return 2.0 * w * a, 3.0 * w * a + 5.0
-
-
 def rom(stage: SumStage, board: Board) -> Cost:
     """The weights' memory and the tables of bias and shift."""
     groups = stage.outputs // stage.pe
@@ -402,24 +389,6 @@ def rom_in_bram(stage: SumStage, board: Board) -> bool:
     if width * depth <= REGISTERS_BELOW or not board.bram36:
         return False
     return bram18(depth, width) / (2 * board.bram36) <= rom_luts(depth, width) / board.lut
-
-
-def rom_luts(depth: int, width: int) -> int:
-    """LUTs of a memory that is read only: 64 words of a bit each."""
-    return width * math.ceil(depth / 64)
-
-
-def memory(depth: int, width: int) -> Cost:
-    """A small RAM or FIFO: registers or LUTs up to 1,024 bits, else block RAM."""
-    if depth * width > REGISTERS_BELOW:
-        return Cost((10.0, 60.0), (10.0, 2.0 * width), bram18(depth, width))
-    luts = width * math.ceil(depth / 32)
-    return Cost((0.5 * luts, 1.5 * luts + 20), (1.0 * width, 2.0 * width))
-
-
-def bram18(depth: int, width: int) -> int:
-    """Blocks of 18 Kbit for a memory of `depth` words of `width` bits, in the best aspect ratio."""
-    return min(math.ceil(width / w) * math.ceil(depth / d) for d, w in BRAM_SHAPES)
 
 
 def _line_buffer(scan: Scan, lanes: int, bits: int) -> Cost:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitwright.backends.hls.board import Board
-from bitwright.backends.hls.estimate import bram18, rom_in_bram, rom_luts, rom_shape
+from bitwright.backends.hls.cost import bram18, rom_luts
+from bitwright.backends.hls.estimate import rom_in_bram, rom_shape
 from bitwright.backends.hls.stages import (
     FloatSumStage,
     JoinStage,

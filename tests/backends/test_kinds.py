@@ -30,6 +30,7 @@ from bitwright.backends.hls.stages import (
     span,
     stages_of,
 )
+from bitwright.backends.hls.trips import compare_trips, estimated_trips
 from bitwright.ir import edit
 from bitwright.ir.evaluate import evaluate, windows
 from bitwright.ir.formats import Affine
@@ -375,6 +376,14 @@ def test_bounded_streams_at_the_emitted_depths(
     for name, accelerator in zip(folders, made, strict=True):
         y = accelerator.output.from_stream(accelerator.run(cases[name].golden[0]))
         assert (np.abs(y - cases[name].y) <= tolerance(cases[name].graph, cases[name].y)).all()
+
+
+@pytest.mark.parametrize("name", ["floats", "affine", "mixed"])
+def test_processes_make_the_trips_of_the_estimate(name: str, cases: dict[str, Case], folders: dict[str, Path]) -> None:
+    accelerator = Accelerator(folders[name], flags=["-O0"], count=True)
+    found = compare_trips(accelerator, estimated_trips(cases[name].stages), cases[name].golden[0][:1])
+    assert [(row.stage, row.process, row.counted) for row in found if row.counted != row.estimated] == []
+    assert {row.process for row in found} & {"float_matvec", "scaled_matvec", "real_mean", "real_rescale"}
 
 
 @pytest.mark.parametrize("name", ALL)

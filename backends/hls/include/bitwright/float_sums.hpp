@@ -80,6 +80,7 @@ void float_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
 
     for (int i = 0; i < Turns<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, float_matvec);
         if (turn == 0) {
             const Vec<typename L::In, F::width> token = in.read();
             for (int n = 0; n < F::width; ++n) x[n] = Real<typename L::In>::number(token[n]);

@@ -48,6 +48,7 @@ void real_rescale(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Ve
     BITWRIGHT_TRACE_STREAM(out);
     for (int i = 0; i < TokensOf<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, real_rescale);
         const Vec<typename L::In, L::lanes> x = in.read();
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);
@@ -85,6 +86,7 @@ void real_mean(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
 
     for (int i = 0; i < M::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, real_mean);
         const Vec<typename L::In, L::lanes> x = in.read();
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);

@@ -75,6 +75,7 @@ void scaled_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
 
     for (int i = 0; i < F::trips; ++i) {
 #pragma HLS PIPELINE II=1
+        BITWRIGHT_TRIP(i, scaled_matvec);
         Vec<typename L::In, F::width> x;
         BITWRIGHT_TOKEN(x);
         if (turn == 0) {

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bitwright.backends.hls.board import load_board
-from bitwright.backends.hls.estimate import memory
+from bitwright.backends.hls.cost import memory
 from bitwright.backends.hls.plan import DoesNotFit, Plan, plan
 from bitwright.backends.hls.stages import ForkStage, JoinStage, stages_of, writers
 from bitwright.ir.files import load

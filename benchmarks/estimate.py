@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.backends.hls.estimate import CALL, DSP_LEAST_BITS, bram18, dsp_slices, fabric_luts
+from bitwright.backends.hls.cost import DSP_LEAST_BITS, bram18, dsp_slices, fabric_luts
+from bitwright.backends.hls.estimate import CALL
 from bitwright.backends.hls.loops import DEPTH
 
 FLOAT_DEPTH, REDUCTION_DEPTH = 20, 140

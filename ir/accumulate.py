@@ -59,17 +59,17 @@ def accumulator(node: Node) -> Accumulator | None:
         return None
     channels = weight.tensor.shape[0]
     quantized = w.quantize(weight.tensor.data, "%" + weight.name).astype(np.float64).reshape(channels, -1)
-    weight_exponents = _weight_exponents(w, quantized)
-    exponents = weight_exponents + x.step_exponents
+    steps = weight_exponents(w, quantized)
+    exponents = steps + x.step_exponents
     bias = _bias(bias_value, exponents)
-    sums = np.abs(np.ldexp(quantized, -weight_exponents[:, None])).sum(1)
+    sums = np.abs(np.ldexp(quantized, -steps[:, None])).sum(1)
     slack = 1.0 if sums.max(initial=0) < 2**53 else 1 + 2.0**-20  # a sum of so large numbers was rounded
     pairs = zip(sums, bias, strict=True)
     bound = max((int(np.ceil(total * slack)) * x.max_code + int(abs(b)) for total, b in pairs), default=0)
-    return Accumulator(exponents, weight_exponents, bias, bound)
+    return Accumulator(exponents, steps, bias, bound)
 
 
-def _weight_exponents(format: Canonical, quantized: NDArray[np.float64]) -> NDArray[np.int64]:
+def weight_exponents(format: Canonical, quantized: NDArray[np.float64]) -> NDArray[np.int64]:
     """log2 of what every weight of a channel is a multiple of, int64 [channels]; quantized: [channels, inputs]."""
     steps = np.broadcast_to(format.step_exponents, len(quantized))
     if format.n_e == 0:

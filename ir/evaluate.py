@@ -33,13 +33,13 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array], watch: Collection[str] =
     kept = {id(output.value) for output in graph.outputs}
     weights = ((value, value.tensor.data) for value in graph.weights if value.tensor is not None)
     for value, array in (*bind(graph, inputs), *weights):
-        values[id(value)] = _held(value, array)
+        values[id(value)] = held(value, array)
         if value.name in watch:
             found[value.name] = values[id(value)]
     for index, node in enumerate(graph.nodes):
         results = node_results(node, [None if v is None else values[id(v)] for v in node.operands])
         for result, array in zip(node.results, results, strict=False):
-            values[id(result)] = _held(result, array)
+            values[id(result)] = held(result, array)
             if result.name in watch:
                 found[result.name] = values[id(result)]
         for operand in node.operands:
@@ -75,7 +75,7 @@ def check_shape(value: Value, name: str, array: Array) -> None:
         raise CompileError(f'input "{name}" has shape {list(array.shape)}, the model takes {value.type}')
 
 
-def _held(value: Value, array: Array) -> Array:
+def held(value: Value, array: Array) -> Array:
     """What a value holds when `array` is computed for it: the numbers of its format, or float32."""
     if not isinstance(value.type, Type):
         return array

@@ -13,16 +13,20 @@ import numpy as np
 
 from bitwright.ir import edit
 from bitwright.ir.assign import activation_values, assign, read_formats, spread, weight_values
-from bitwright.ir.formats import Affine, Canonical, Format, parse
+from bitwright.ir.formats import Affine, Canonical, Format, parse_kind
 from bitwright.ir.graph import Graph, Value
+from bitwright.ir.tensor import Array
 from bitwright.passes.base import Context, Pass, Span
 from bitwright.passes.ranges import Range, bounded, measured
+
+SINGLE_BIAS = 127  # of float32
 
 
 @dataclass(frozen=True)
 class AnnotateFormats(Pass):
     """One kind and width for all weights and one for all activations; each tensor (or channel) gets its own bias.
 
+    An AFFINE needs no scale here: `AFFINE 8` spans the range of each tensor, with 0 among the numbers of activations.
     Biases come from the largest magnitude: of the weights, and of activations on the calibration samples, or, without
     samples, from bounds for inputs in [-input_max, input_max]. `unsigned` takes the sign bit of tensors that are never
     negative for one more bit of value. With `keep`, tensors that have a format keep it.
@@ -42,7 +46,7 @@ class AnnotateFormats(Pass):
     input_max: Annotated[float, Span(1e-30, 1e30)] = 1.0
 
     def run(self, graph: Graph, context: Context) -> bool:
-        weights, activations = parse(self.weights), parse(self.activations)
+        weights, activations = parse_kind(self.weights), parse_kind(self.activations)
         weight_list, activation_list = (
             [value for value in values if not (self.keep and value.tensor_type.number)]
             for values in (weight_values(graph), activation_values(graph))
@@ -90,7 +94,7 @@ def _for_weight(format: Format, value: Value, per_channel: bool) -> Format:
     axes = tuple(range(1, data.ndim)) if per_channel else None
     axis = 0 if per_channel else None
     if isinstance(format, Canonical):
-        return format.covering(np.abs(data).max(axes, initial=0), axis)
+        return _covering(format, np.abs(data).max(axes, initial=0), axis)
     assert isinstance(format, Affine)
     low, high = np.minimum(data.min(axes), 0), np.maximum(data.max(axes), 0)
     return Affine.spanning(format.n, low, high, axis)
@@ -101,6 +105,15 @@ def _for_range(format: Format, range: Range, unsigned: bool) -> Format:
         if unsigned and range.low >= 0 and format.n_s and format.width > 1:
             exponent_bit = int(format.kind == "EXP")
             format = Canonical(0, format.n_e + exponent_bit, format.n_f + 1 - exponent_bit, format.bias)
-        return format.covering(range.magnitude)
+        return _covering(format, range.magnitude)
     assert isinstance(format, Affine)
-    return Affine.spanning(format.n, min(range.low, 0.0), max(range.high, 0.0))
+    return Affine.spanning(format.n, min(range.low, 0.0), max(range.high, 0.0), whole=True)
+
+
+def _covering(format: Canonical, magnitude: float | Array, axis: int | None = None) -> Canonical:
+    """The bias that still represents `magnitude`, of FLOAT one whose numbers float32 has, too."""
+    found = format.covering(magnitude, axis)
+    if not (format.n_e and format.n_f) or found.biases.max() <= SINGLE_BIAS:
+        return found
+    biases = np.minimum(found.biases, SINGLE_BIAS)
+    return found.at(int(biases) if axis is None else tuple(int(bias) for bias in biases), axis)

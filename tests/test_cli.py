@@ -622,6 +622,28 @@ def test_score_knows_more_metrics(tiny: Network, tmp_path: Path, run: Run) -> No
 # csim
 
 
+@pytest.mark.parametrize("formats", ["FLOAT 16", "AFFINE 8"])
+def test_csim_says_how_far_float_and_affine_are(formats: str, tiny: Network, tmp_path: Path, run: Run) -> None:
+    arguments = ("--target", "pynq", "--data", tiny.data, "--formats", formats, "-o", tmp_path / "made")
+    made = run("compile", tiny.onnx, *arguments)
+    assert made.code == 0, made.err
+    assert "note: FLOAT and AFFINE are compared within a tolerance: `bitwright csim` prints it" in made.out + made.err
+    result = run("csim", tmp_path / "made", "--layers")
+    assert (result.code, result.err) == (0, "")
+    assert "every layer is within one quantum of its format\n" in result.out
+    found = re.search(
+        r"tiny: all 180 outputs of 60 samples are within the tolerance of ([\d.e-]+): (\d+) are equal, "
+        r"the others off by at most ([\d.e-]+) \(the test split of split; native integers\)\n$",
+        result.out,
+    )
+    assert found, result.out
+    assert float(found[3]) <= float(found[1])
+    assert int(found[2]) > 150
+    entry = json.loads(run("csim", tmp_path / "made", "--json").out)
+    assert 0 <= entry["largest_error"] <= entry["tolerance"]
+    assert json.loads((tmp_path / "made" / "driver" / "network.json").read_text())["input"]["kind"] == "float32"
+
+
 def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
     result = run("csim", built)
     assert result == Result(
@@ -636,6 +658,8 @@ def test_csim_says_that_all_is_equal(built: Path, run: Run) -> None:
         "differ": 0,
         "ap_types": False,
         "bounded": False,
+        "tolerance": 0.0,
+        "largest_error": 0.0,
         "layers": [],
         "trips": [],
     }

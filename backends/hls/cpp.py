@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 INDENT = "    "
@@ -19,13 +19,14 @@ _KEYWORDS = """
     sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual
     void volatile wchar_t while xor and_eq char16_t char32_t const_cast dynamic_cast not_eq or_eq reinterpret_cast
     static_assert static_cast thread_local xor_eq bitwright csim errno formats hls nn process run shapes std testbench
+    addition real
     char16 char32 clock dev div error gid id int16 int32 int64 int8 key locale mode off pid ptrdiff quad size time timer
     uid uint16 uint32 uint64 uint8 wchar
 """
 _LIBRARY = """
-    Activation AdderTree Axis Beat Bin ConcatOf Const Counter Exp Fixed Fold Format In Inputs Int JoinOf Left LeftOf
-    MeanOf MeanPool Out Outputs PlusOf Pool Port Regroup Right RightOf Rounding Scan TimesOf TokensOf UConst UFixed UInt
-    Vec Weight Window
+    Activation AdderTree Affine Axis Beat Bin ConcatOf Const Counter Exp Fixed Float FloatTree Flowing Fold Format In
+    Inputs Int JoinOf Left LeftOf Linear MeanOf MeanPool MeanSums Out Outputs PlusOf Pool Port Real RealPlusOf
+    RealTimesOf Regroup Right RightOf Rounding Scan TimesOf TokensOf Turns UConst UFixed UInt Vec Weight Window Wire
 """
 KEYWORDS = frozenset(_KEYWORDS.split())  # of the language, of names that generated code uses, of C's types without _t
 LIBRARY = frozenset(_LIBRARY.split())  # types that generated code sees beside its own
@@ -36,6 +37,8 @@ DERIVED = (
     "_bias",
     "_shift",
     "_reciprocals",
+    "_multiplier",
+    "_offset",
     "_left",
     "_right",
 )  # emit.py names more things after a layer
@@ -126,8 +129,8 @@ def end_header(printer: Printer) -> str:
     return str(printer)
 
 
-def table(values: NDArray[np.int64]) -> str:
-    """Nested braces of any rank; the innermost lists are filled into lines."""
+def table(values: NDArray[Any]) -> str:
+    """Nested braces of any rank, of integers or of words; the innermost lists are filled into lines."""
     if values.ndim == 1:
         return _filled([str(value) for value in values.tolist()])
     inner = [table(part) for part in values]

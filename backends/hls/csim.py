@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.stages import SINGLE, as_integers, as_reals, flowing
 from bitwright.ir.errors import CompileError
-from bitwright.ir.formats import Canonical
+from bitwright.ir.formats import Format
+from bitwright.ir.formats.base import check_finite
 from bitwright.ir.tensor import Array
 
 Ints = NDArray[np.int64]
@@ -59,27 +61,34 @@ class Port:
     step_exponent: int
     low: int
     high: int
+    kind: str = "integer"
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> Port:
         low, high = entry["range"]
         shape, order = tuple(entry["shape"]), tuple(entry["order"])
-        return cls(entry["name"], shape, order, entry["step_exponent"], low, high)
+        return cls(entry["name"], shape, order, entry["step_exponent"], low, high, entry["kind"])
 
     @property
     def elements(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def to_stream(self, x: Array, format: Canonical) -> Ints:
-        """Real numbers [N, *shape] as integers [N, elements] in the order of the stream."""
-        integers = format.integers(x, self.name)
+    def to_stream(self, x: Array, format: Format) -> Ints:
+        """Real numbers [N, *shape] as the integers [N, elements] that flow, in the order of the stream."""
+        check_finite(x, self.name)
+        number = SINGLE if self.kind == "float32" else flowing(format)
+        assert number is not None
+        integers = as_integers(number, np.asarray(x, np.float32) if number is SINGLE else x)
         return np.ascontiguousarray(integers.transpose(0, *(axis + 1 for axis in self.order))).reshape(len(x), -1)
 
     def from_stream(self, integers: Ints) -> Array:
         """Integers in the order of the stream as real numbers [N, *shape]."""
         dims = [self.shape[axis] for axis in self.order]
         back = np.argsort([0, *(axis + 1 for axis in self.order)])
-        return np.asarray(np.ldexp(integers.reshape(-1, *dims).transpose(back).astype(np.float64), self.step_exponent))
+        frames = integers.reshape(-1, *dims).transpose(back)
+        if self.kind == "float32":
+            return as_reals(SINGLE, frames)
+        return np.asarray(np.ldexp(frames.astype(np.float64), self.step_exponent))
 
 
 class Accelerator:

@@ -11,6 +11,7 @@ tb/testbench.cpp         the test bench, which compares with golden vectors
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +24,37 @@ from bitwright.backends.hls.reasons import depth_reason, rom_reason
 from bitwright.backends.hls.shapes import Shapes, reciprocals
 from bitwright.backends.hls.stages import (
     DEFAULT_DEPTH,
+    SINGLE,
+    FloatSumStage,
     ForkStage,
     JoinStage,
     MeanStage,
+    Number,
     PointStage,
     PoolStage,
     PortStage,
+    RealJoinStage,
+    RealMeanStage,
+    RealPointStage,
+    Scaled,
+    ScaledSumStage,
     Stage,
     SumStage,
+    deviation,
+    is_integer,
     ports_of,
+    step_of,
 )
-from bitwright.ir.formats import Canonical
+from bitwright.ir.formats import Affine, Canonical
+
+_ARITHMETIC = {FloatSumStage: "float_", ScaledSumStage: "scaled_", RealJoinStage: "real_"}
+_REAL = FloatSumStage | ScaledSumStage | RealJoinStage | RealMeanStage | RealPointStage
+_ENGINES = {
+    PoolStage: "maxpool2d",
+    PointStage: "rescale",
+    RealPointStage: "real_rescale",
+    ForkStage: "duplicate",
+}
 
 INPUT_STREAM = "pixels "  # the blank makes it nobody else's name
 
@@ -86,7 +107,8 @@ class _Emitter:
         return [stage for stage in self.plan.stages if isinstance(stage, SumStage)]
 
     def with_tables(self) -> list[SumStage | MeanStage]:
-        return [stage for stage in self.plan.stages if isinstance(stage, SumStage | MeanStage)]
+        tabled = [stage for stage in self.plan.stages if isinstance(stage, SumStage | MeanStage)]
+        return [stage for stage in tabled if not isinstance(stage, RealMeanStage)]
 
     def guard(self, file: str) -> str:
         return f"{self.top}_{file}_HPP".upper()
@@ -120,22 +142,19 @@ class _Emitter:
 
     def weights(self, stage: SumStage) -> str:
         name, struct = self.names.of(stage.name), self.names.struct(stage.name)
-        head = [f"{self.origin}: the integers of %{stage.name}"]
+        head = [f"{self.origin}: the {'codes' if isinstance(stage, FloatSumStage) else 'integers'} of %{stage.name}"]
         printer = header(head, self.guard(f"weights_{name}"), ["shapes.hpp"])
         by_pe = f"[Fold<{struct}>::groups][{struct}::pe]"
-        tables = (
-            (
-                f"{struct}::Weight::Code {name}_weights[Fold<{struct}>::folds][{struct}::pe][{struct}::simd]",
-                folded(stage),
-            ),
-            (f"Const<{struct}::acc_bits> {name}_bias{by_pe}", stage.bias.reshape(-1, stage.pe)),
-            (f"Const<8> {name}_shift{by_pe}", stage.shift.reshape(-1, stage.pe)),
-        )
+        codes = f"{struct}::Weight::Code {name}_weights[Fold<{struct}>::folds][{struct}::pe][{struct}::simd]"
+        tables = [(codes, folded(stage))]
+        for column, (type, values) in columns(stage).items():
+            declared = f"{type.format(struct)} {name}_{column}{by_pe}"
+            tables.append((declared, values.reshape(-1, stage.pe)))
         with printer.namespace(self.space):
-            for index, (declaration, values) in enumerate(tables):
+            for index, (declaration, numbers) in enumerate(tables):
                 if index:
                     printer.line()
-                printer.block(f"static const {declaration} = {table(values)};")
+                printer.block(f"static const {declaration} = {table(numbers)};")
         return end_header(printer)
 
     def divisors(self, stage: MeanStage) -> str:
@@ -146,6 +165,15 @@ class _Emitter:
             declaration = f"UConst<MeanOf<{struct}>::places + 1> {name}_reciprocals[MeanOf<{struct}>::counts]"
             printer.block(f"static const {declaration} =\n    {table(reciprocals(stage))};")
         return end_header(printer)
+
+    def allowed(self) -> tuple[float, ...]:
+        """The tolerance of the outputs, in the port's numbers; nothing where every bit is as it should be."""
+        if not any(isinstance(stage, _REAL) for stage in self.plan.stages):
+            return ()
+        last = self.types.writer[self.output.reads[0]]
+        number = last.in_format if isinstance(last, RealPointStage) and last.format == SINGLE else last.format
+        amount, share = deviation(number)
+        return (amount / step_of(number) if is_integer(number) else amount), share
 
     def signature(self, space: str, library: str) -> str:
         formats = (self.types.of(self.input.name), self.types.of(self.output.reads[0]))
@@ -249,13 +277,15 @@ class _Emitter:
             engine = "read_axis" if stage.is_input else "write_axis"
             wires = [self.ports[0]] if stage.is_input else [*wires, self.ports[1]]
         elif isinstance(stage, SumStage):
-            engine = "conv2d" if stage.scan is not None else "dense"
-            tables = [f"{name}_{table}" for table in ("weights", "bias", "shift")]
+            engine = _ARITHMETIC.get(type(stage), "") + ("conv2d" if stage.scan is not None else "dense")
+            tables = [f"{name}_{table}" for table in ("weights", *columns(stage))]
+        elif isinstance(stage, RealMeanStage):
+            engine = "real_mean"
         elif isinstance(stage, MeanStage):
             engine = "avgpool2d" if stage.scan is not None else "globalavgpool"
             tables = [f"{name}_reciprocals"]
         elif isinstance(stage, JoinStage):
-            engine = stage.op
+            engine = _ARITHMETIC.get(type(stage), "") + stage.op
             for stream, variable, side in self.regrouped(stage):
                 elements = stage.side_positions(side) * stage.channels[side]
                 numbers = f"{stage.entering[side]}, {stage.lanes}, {elements}"
@@ -263,7 +293,7 @@ class _Emitter:
                 printer.line(f"nn::regroup<{pieces}>({self.variables[stream]}, {variable});")
                 wires[side] = variable
         else:
-            engine = {PoolStage: "maxpool2d", PointStage: "rescale", ForkStage: "duplicate"}[type(stage)]
+            engine = _ENGINES[type(stage)]
         outs = [self.variables[stream] for stream in stage.writes]
         printer.line(f"nn::{engine}<{struct}>({', '.join([*wires, *outs, *tables])});")
 
@@ -286,23 +316,49 @@ class _Emitter:
             f'#include "bitwright/testbench.hpp"\n\n#include "{self.top}.hpp"\n\nusing namespace {self.space};\n'
         )
         with printer.braces("int main(int count, char** arguments)"):
-            printer.line(f"return testbench<{ports}>(::{self.top}, count, arguments);")
+            allowed = "".join(f", {number!r}" for number in self.allowed())
+            printer.line(f"return testbench<{ports}>(::{self.top}, count, arguments{allowed});")
         return str(printer)
 
 
+def columns(stage: SumStage) -> dict[str, tuple[str, NDArray[Any]]]:
+    """The tables of a number an output: their C++ type, with {} for the struct, and their numbers."""
+    if isinstance(stage, FloatSumStage):
+        return {"bias": ("float", np.array([f"{float(number)!r}f" for number in stage.real_bias]))}
+    bias = {"bias": ("Const<{}::acc_bits>", stage.bias)}
+    if isinstance(stage, ScaledSumStage):
+        scales = {"multiplier": stage.multiplier, "offset": stage.offset}
+        return bias | {name: (f"Const<{{}}::{name}_bits>", numbers) for name, numbers in scales.items()}
+    return bias | {"shift": ("Const<8>", stage.shift)}
+
+
 def folded(stage: SumStage) -> NDArray[np.int64]:
-    """The codes as the memory holds them, [folds, pe, simd]: fold g * chunks + c has rows g * pe, columns c * simd."""
-    tiles = stage.codes.reshape(stage.outputs // stage.pe, stage.pe, stage.inputs // stage.simd, stage.simd)
-    return tiles.transpose(0, 2, 1, 3).reshape(-1, stage.pe, stage.simd)
+    """The codes as the memory holds them, [folds, pe, simd]: of each vector all groups of rows, and of each all chunks
+    of columns; in float32 all chunks, and of each all groups.
+    """
+    vectors = stage.outputs // stage.pe // stage.sharing
+    tiles = stage.codes.reshape(vectors, stage.sharing, stage.pe, stage.inputs // stage.simd, stage.simd)
+    order = (0, 3, 1, 2, 4) if isinstance(stage, FloatSumStage) else (0, 1, 3, 2, 4)
+    return tiles.transpose(order).reshape(-1, stage.pe, stage.simd)
 
 
-def _format(format: Canonical) -> str:
+def _format(format: Number) -> str:
+    if isinstance(format, Scaled):
+        words = [f"{np.float32(value).view(np.uint32):#010x}u" for value in (format.scale, 1 / format.scale)]
+        return f"Affine<{format.low}, {format.high}, {', '.join(words)}>"
+    if format.n_e:
+        return f"Float<{format.n_s}, {format.n_e}, {format.n_f}, {format.bias}>"
     name = "Fixed" if format.n_s else "UFixed"
     return f"{name}<{format.width}, {format.bias}>"
 
 
 def _weight_format(stage: SumStage) -> str:
     format = stage.weight_format
+    if isinstance(format, Affine):
+        return f"Linear<{format.n}>"
+    assert isinstance(format, Canonical)
+    if isinstance(stage, FloatSumStage) and format.n_e:
+        return _format(format)
     bias = f", {format.bias}" if isinstance(format.bias, int) and format.bias else ""
     if format.kind == "BIN":
         return f"Bin<{format.bias if isinstance(format.bias, int) else 0}>"

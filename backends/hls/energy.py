@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitwright.backends.hls.stages import Stage, SumStage, ports_of
+from bitwright.backends.hls.stages import Number, Stage, SumStage, ports_of
 from bitwright.ir.energy import mac_energy
+from bitwright.ir.formats import Canonical, Format, fixed
 
 
 def energy(stages: Sequence[Stage]) -> float:
     """Picojoules of the multiplications and additions of a frame."""
     return sum(
-        _macs(stage) * mac_energy(stage.weight_format, stage.in_format, stage.inputs)
+        _macs(stage) * mac_energy(_priced(stage.weight_format), _priced(stage.in_format), stage.inputs)
         for stage in stages
         if isinstance(stage, SumStage)
     )
+
+
+def _priced(format: Number | Format) -> Canonical:
+    """AFFINE numbers cost what integers of their width do: the scale is one product an output."""
+    return format if isinstance(format, Canonical) else fixed(max(format.width, 2))
 
 
 def traffic(stages: Sequence[Stage]) -> dict[str, int]:

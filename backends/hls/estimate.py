@@ -16,6 +16,9 @@ DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
+FLOAT. The vendor's cores and what brings other formats to float32, of cores.py. An addition takes 6 cycles before its
+    sum can be added to: with fewer rows to take turns, some trips are idle. The pipelines are 20 cycles deep, and 4
+    more for each level of the adder tree.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
 """
 
@@ -23,22 +26,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls import cores
 from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.cost import (
+    DSP_LEAST_BITS,
+    REGISTERS_BELOW,
+    Cost,
+    bram18,
+    dsp_slices,
+    fabric_luts,
+    memory,
+    rom_luts,
+)
 from bitwright.backends.hls.loops import DEPTH, Loop, Walk, loops_of
 from bitwright.backends.hls.stages import (
+    ADDITION,
     DEFAULT_DEPTH,
+    FloatSumStage,
     ForkStage,
     JoinStage,
     MeanStage,
     PointStage,
     PoolStage,
     PortStage,
+    RealJoinStage,
+    RealMeanStage,
+    RealPointStage,
+    ScaledSumStage,
     Scan,
     Stage,
     SumStage,
@@ -48,28 +68,7 @@ Ints = NDArray[np.int64]
 _Count = TypeVar("_Count", int, Ints)
 
 CALL = 2
-BRAM_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
-REGISTERS_BELOW = 1024  # bits of a memory that stays in LUTs
-DSP_LEAST_BITS = 6
-DSP_PORTS = (18, 25)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Resources: LUT and FF as a range, blocks of 18 Kbit, DSP slices."""
-
-    lut: tuple[float, float] = (0.0, 0.0)
-    ff: tuple[float, float] = (0.0, 0.0)
-    bram18: int = 0
-    dsp: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            (self.lut[0] + other.lut[0], self.lut[1] + other.lut[1]),
-            (self.ff[0] + other.ff[0], self.ff[1] + other.ff[1]),
-            self.bram18 + other.bram18,
-            self.dsp + other.dsp,
-        )
+FLOAT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,11 @@ class Process:
     trips: int
     first: int
     tail: int
+    depth: int = DEPTH
 
     @property
     def cycles(self) -> int:
-        return loop_cycles(self.trips)
+        return loop_cycles(self.trips) + self.depth - DEPTH
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def estimate(stages: Sequence[Stage], board: Board) -> Estimate:
         start = max((starts[stream][0] for stream in stage.reads), default=0)
         finish = max((starts[stream][1] for stream in stage.reads), default=0)
         for process in processes(stage):
-            finish = max(start + process.cycles, finish + process.tail + DEPTH)
-            start += process.first + DEPTH
+            finish = max(start + process.cycles, finish + process.tail + process.depth)
+            start += process.first + process.depth
         starts |= dict.fromkeys(stage.writes, (start, finish))
         busiest = stage_cycles(stage)
         slowest = max(slowest, busiest)
@@ -133,7 +133,21 @@ def stage_cycles(stage: Stage) -> int:
     """Cycles of a stage from frame to frame, when others never make it wait."""
     if isinstance(stage, SumStage):
         return int(sum_cycles(stage, np.array(stage.lanes), np.array(stage.pe), np.array(stage.simd)))
-    return loop_cycles(max(loop.trips for loop in loops_of(stage)))
+    return loop_cycles(max(loop.trips for loop in loops_of(stage))) + float_depth(stage)
+
+
+def float_depth(stage: Stage) -> int:
+    """How many cycles deeper than in fixed point a stage's pipeline is, if it computes in float32."""
+    if isinstance(stage, FloatSumStage):
+        return int(_sum_depth(stage, np.array(stage.simd)))
+    return cores.DEPTH - DEPTH if isinstance(stage, RealPointStage | RealJoinStage | RealMeanStage) else 0
+
+
+def _sum_depth(stage: SumStage, simd: Ints) -> Ints:
+    """The same of a sum, whose tree of adders has a level for each doubling of simd."""
+    if not isinstance(stage, FloatSumStage):
+        return np.zeros_like(simd)
+    return np.asarray(cores.DEPTH - DEPTH + cores.TREE_LEVEL * np.ceil(np.log2(simd)).astype(np.int64))
 
 
 def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> Ints:
@@ -142,14 +156,18 @@ def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> Ints:
     Between two windows pass the folds of a position or the steps of the walk, whichever takes longer.
     """
     chunks = stage.inputs // simd
-    folds = stage.outputs // pe * chunks
     vectors = stage.outputs // pe if stage.depthwise else np.full_like(pe, stage.groups)
+    turns = stage.outputs // pe // vectors
+    if isinstance(stage, FloatSumStage):
+        turns = np.where(chunks == 1, turns, np.maximum(turns, ADDITION))
+    folds = vectors * chunks * turns
+    depth = _sum_depth(stage, simd)
     tokens = vectors * chunks
     scan = stage.scan
     if scan is None:
         width = pe * simd if stage.depthwise else simd
         gathering = stage.positions * stage.groups * stage.inputs // np.gcd(lanes, width)
-        return np.asarray(loop_cycles(np.maximum(gathering, stage.positions * folds)))
+        return np.asarray(loop_cycles(np.maximum(gathering, stage.positions * folds)) + depth)
     top, left, bottom, right = scan.pads
     group = scan.channels // lanes
     row = (left + scan.size[1] + right) * group
@@ -160,12 +178,13 @@ def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> Ints:
     coupled = scan.out[0] * (scan.out[1] - 1) * np.maximum(folds, right_step + tokens - 1)
     coupled += (scan.out[0] - 1) * np.maximum(folds, down + tokens - 1) + np.maximum(folds, around + tokens - 1)
     apart = np.maximum(steps + stage.positions * (tokens - 1), stage.positions * folds)
-    return np.asarray(np.maximum(loop_cycles(apart), coupled + DEPTH))
+    return np.asarray(np.maximum(loop_cycles(apart), coupled + DEPTH) + depth)
 
 
 def processes(stage: Stage) -> list[Process]:
     """The loops of a stage, in the order of its streams."""
-    return [_process(stage, loop) for loop in loops_of(stage)]
+    found = [_process(stage, loop) for loop in loops_of(stage)]
+    return [*found[:-1], replace(found[-1], depth=DEPTH + float_depth(stage))]
 
 
 def _process(stage: Stage, loop: Loop) -> Process:
@@ -211,6 +230,8 @@ def side_cost(stage: JoinStage, side: int) -> Cost:
 def engine_cost(stage: Stage, board: Board) -> Cost:
     """What depends on the folding alone."""
     bits = stage.format.width
+    if isinstance(stage, FloatSumStage | RealPointStage | RealJoinStage | RealMeanStage):
+        return _float_cost(stage, board)
     if isinstance(stage, PortStage):
         wires = stage.beat * bits
         return Cost((20.0 + wires, 60.0 + 4 * wires), (20.0 + wires, 60.0 + 4 * wires))
@@ -236,7 +257,54 @@ def _sum_cost(stage: SumStage, board: Board) -> Cost:
         total += memory(stage.inputs // stage.simd, chunk_bits)
     if stage.scan is not None:
         total += _window_registers(stage)
+    if isinstance(stage, ScaledSumStage):
+        total += _scaling(stage)
     return total + Cost((60.0, 250.0), (60.0, 250.0))
+
+
+def _float_cost(stage: Stage, board: Board) -> Cost:
+    """Arithmetic in float32, with the ways of its formats to float32 and back."""
+    out, lanes = cores.nearest(stage.format), stage.out_lanes
+    if isinstance(stage, FloatSumStage):
+        products = (cores.MULTIPLY + cores.ADD + cores.widen(stage.weight_format)) * (stage.pe * stage.simd)
+        total = products + cores.widen(stage.in_format) * stage.width + (out + cores.clip(stage.clip)) * lanes
+        total += rom(stage, board) + memory(DEFAULT_DEPTH, stage.width * stage.in_format.width)
+        total += memory(stage.turns, FLOAT_BITS * stage.pe) if stage.simd < stage.inputs else Cost()
+        total += _window_registers(stage) if stage.scan is not None else Cost()
+    elif isinstance(stage, RealPointStage):
+        total = (cores.widen(stage.in_format) + cores.clip(stage.clip) + out) * lanes
+    elif isinstance(stage, RealJoinStage):
+        operation = cores.ADD if stage.op == "add" else cores.MULTIPLY
+        both = cores.widen(stage.in_formats[0]) + cores.widen(stage.in_formats[1])
+        total = (both + operation + out) * lanes
+        if stage.broadcast:
+            total += memory(stage.channels[1] // lanes, lanes * stage.in_formats[1].width)
+    else:
+        assert isinstance(stage, RealMeanStage)
+        groups = stage.channels // lanes
+        parts = min(stage.positions, -(-ADDITION // groups))
+        total = (cores.widen(stage.in_format) + cores.ADD * parts + cores.MULTIPLY + out) * lanes
+        total += memory(parts * groups, FLOAT_BITS * lanes)
+    return total + Cost((60.0, 250.0), (60.0, 250.0))
+
+
+def _scaling(stage: ScaledSumStage) -> Cost:
+    """The product with the scale of every output, and that of the zero point, which rows of one scale share."""
+    scale, offset = (int(np.abs(table).max(initial=0)).bit_length() + 1 for table in (stage.multiplier, stage.offset))
+    alike = stage.one_scale and not stage.depthwise
+    found = _product(scale, stage.sum_bits) * stage.pe
+    if stage.offset.any():
+        totals = 1.0 * stage.width * stage.in_format.width
+        found += _product(offset, stage.total_bits) * (1 if alike else stage.pe) + Cost((totals, 2 * totals))
+    if not stage.one_scale:
+        found += memory(stage.outputs // stage.pe, stage.pe * (scale + offset))
+    return found
+
+
+def _product(w: int, a: int) -> Cost:
+    dsp = dsp_slices(w, a)
+    low, high = (14.0, 64.0) if dsp else fabric_luts("FIXED", w, a)
+    return Cost((low, high), (1.0 * (w + a), 2.0 * (w + a)), 0, dsp)
 
 
 def _join_cost(stage: JoinStage) -> Cost:
@@ -292,27 +360,9 @@ def multipliers(stage: SumStage) -> Cost:
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one product; 0: it is built of LUTs."""
-    if stage.weight_format.kind != "FIXED":
+    if stage.weight_format.kind not in ("FIXED", "AFFINE"):
         return 0
     return dsp_slices(stage.weight_format.width, stage.in_format.width)
-
-
-def dsp_slices(w: int, a: int) -> int:
-    """DSP slices for a product of numbers of w and a bits; 0: it is built of LUTs."""
-    if min(w, a) < DSP_LEAST_BITS:
-        return 0
-    return math.ceil(min(w, a) / DSP_PORTS[0]) * math.ceil(max(w, a) / DSP_PORTS[1])
-
-
-def fabric_luts(kind: str, w: int, a: int) -> tuple[float, float]:
-    """LUTs of a product with its share of the adder tree, as a range."""
-    if kind == "BIN":
-        return 2.5 * a, 3.3 * a + 3.5
-    if w == 2:
-        return 3.0 * a, 4.1 * a + 4.5
-    if kind == "EXP":
-        return 5.0 * a, 6.5 * a + 7.0 * w
-    return 2.0 * w * a, 3.0 * w * a + 5.0
 
 
 def rom(stage: SumStage, board: Board) -> Cost:
@@ -339,24 +389,6 @@ def rom_in_bram(stage: SumStage, board: Board) -> bool:
     if width * depth <= REGISTERS_BELOW or not board.bram36:
         return False
     return bram18(depth, width) / (2 * board.bram36) <= rom_luts(depth, width) / board.lut
-
-
-def rom_luts(depth: int, width: int) -> int:
-    """LUTs of a memory that is read only: 64 words of a bit each."""
-    return width * math.ceil(depth / 64)
-
-
-def memory(depth: int, width: int) -> Cost:
-    """A small RAM or FIFO: registers or LUTs up to 1,024 bits, else block RAM."""
-    if depth * width > REGISTERS_BELOW:
-        return Cost((10.0, 60.0), (10.0, 2.0 * width), bram18(depth, width))
-    luts = width * math.ceil(depth / 32)
-    return Cost((0.5 * luts, 1.5 * luts + 20), (1.0 * width, 2.0 * width))
-
-
-def bram18(depth: int, width: int) -> int:
-    """Blocks of 18 Kbit for a memory of `depth` words of `width` bits, in the best aspect ratio."""
-    return min(math.ceil(width / w) * math.ceil(depth / d) for d, w in BRAM_SHAPES)
 
 
 def _line_buffer(scan: Scan, lanes: int, bits: int) -> Cost:

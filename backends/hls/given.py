@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from bitwright.backends.hls.stages import JoinStage, PoolStage, Stage, SumStage
+from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
@@ -96,6 +96,8 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
     if pe and simd and pe * simd > MOST_MULTIPLIERS:
         raise CompileError(f"%{stage.name}: pe {pe} simd {simd} is more than {MOST_MULTIPLIERS:,} multipliers")
     _check_fusion(stage, given, fusion_of(stage, stages))
+    if given.adder_tree is False and isinstance(stage, FloatSumStage):
+        raise CompileError(f"%{stage.name}: float32 products are added by a tree", help="leave adder_tree out")
     stage = replace(stage, storage=given.storage or "")
     return stage if given.adder_tree is None else replace(stage, adder_tree=given.adder_tree)
 

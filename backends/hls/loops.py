@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.stages import (
+    FloatSumStage,
     ForkStage,
     JoinStage,
     MeanStage,
@@ -101,6 +102,32 @@ class Product(Loop):
 
     def writes_until(self, trip: Ints) -> Ints:
         return np.clip((trip + 1) // self.chunks, 0, self.tokens_out)
+
+
+@dataclass(frozen=True)
+class Turns(Loop):
+    """The product in float32: chunk after chunk of a vector, over each of which `sharing` groups of rows take turns, of
+    which there are `turns`, some of them idle.
+    """
+
+    chunks: int
+    sharing: int
+    turns: int
+
+    def read_trip(self, side: int, token: Ints) -> Ints:
+        return token * self.turns
+
+    def write_trip(self, token: Ints) -> Ints:
+        vector, group = np.divmod(token, self.sharing)
+        return np.asarray((vector * self.chunks + self.chunks - 1) * self.turns + group)
+
+    def reads_until(self, side: int, trip: Ints) -> Ints:
+        return np.clip(trip // self.turns + 1, 0, self.tokens_in[side])
+
+    def writes_until(self, trip: Ints) -> Ints:
+        vector, within = np.divmod(trip, self.chunks * self.turns)
+        last = np.clip(within - (self.chunks - 1) * self.turns + 1, 0, self.sharing)
+        return np.asarray(np.clip(vector * self.sharing + last, 0, self.tokens_out))
 
 
 @dataclass(frozen=True)
@@ -228,15 +255,10 @@ def _sum(stage: SumStage) -> list[Loop]:
     chunks, groups = stage.inputs // stage.simd, stage.outputs // stage.pe
     entering = stage.positions * (groups // stage.sharing) * chunks
     inner = (stage.name + " vectors",)
-    product = Product(
-        stage.positions * groups * chunks,
-        inner,
-        stage.writes,
-        (entering,),
-        stage.positions * groups,
-        chunks,
-        stage.sharing,
-    )
+    streams = (inner, stage.writes, (entering,), stage.positions * groups)
+    product: Loop = Product(entering * stage.sharing, *streams, chunks, stage.sharing)
+    if isinstance(stage, FloatSumStage):
+        product = Turns(entering * stage.turns, *streams, chunks, stage.sharing, stage.turns)
     if stage.scan is not None:
         return [_walk(stage.scan, stage.lanes, stage.reads, inner, entering // stage.positions, False), product]
     elements = stage.positions * stage.groups * stage.inputs

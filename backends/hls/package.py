@@ -24,10 +24,11 @@ from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.plan_file import plan_text
 from bitwright.backends.hls.reasons import header_pragmas, reason
 from bitwright.backends.hls.settings import Port, network_json, settings_tcl
-from bitwright.backends.hls.stages import PortStage, ports_of
+from bitwright.backends.hls.stages import PortStage, is_integer, largest, ports_of
 from bitwright.backends.hls.trips import estimated_trips
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import save
+from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Graph
 
 HERE = Path(__file__).parent
@@ -148,13 +149,16 @@ def _settings(plan: Plan, files: Mapping[str, str], clock_mhz: float) -> dict[st
 
 def _port(stage: PortStage) -> Port:
     format = stage.format
+    assert isinstance(format, Canonical)
+    most = largest(format)
     return Port(
         stage.outside,
         stage.shape,
-        int(format.step_exponents),
-        -format.max_code if format.n_s else 0,
-        format.max_code,
+        int(format.step_exponents) if is_integer(format) else 0,
+        -most if format.n_s else 0,
+        most,
         stage.container,
+        kind="integer" if is_integer(format) else "float32",
         order=stage.order,
         beat_bits=stage.beat_bits,
         beat_elements=stage.beat,

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bitwright.backends.hls.board import Board, boards
-from bitwright.backends.hls.estimate import Cost, Estimate, cost, estimate, stage_cycles
+from bitwright.backends.hls.cost import Cost
+from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
 from bitwright.backends.hls.stages import PortStage, Stage, SumStage

@@ -7,8 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitwright.backends.hls.board import Board
-from bitwright.backends.hls.estimate import bram18, rom_in_bram, rom_luts, rom_shape
-from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, Stage, SumStage
+from bitwright.backends.hls.cost import bram18, rom_luts
+from bitwright.backends.hls.estimate import rom_in_bram, rom_shape
+from bitwright.backends.hls.stages import (
+    FloatSumStage,
+    JoinStage,
+    MeanStage,
+    PoolStage,
+    RealJoinStage,
+    RealMeanStage,
+    RealPointStage,
+    ScaledSumStage,
+    Stage,
+    SumStage,
+)
 from bitwright.ir.errors import InternalError
 
 INCLUDE = Path(__file__).parent / "include" / "bitwright"
@@ -19,7 +31,10 @@ _REASONS = (
     (r"PIPELINE II=1", "a trip starts in every cycle: it takes at most one token of each stream and one word a memory"),
     (r"ARRAY_RESHAPE variable=weights .*dim=2", "the weights of pe rows, which work side by side, are one word"),
     (r"ARRAY_RESHAPE variable=weights .*dim=3", "the weights of simd columns, which work side by side, are one word"),
-    (r"ARRAY_RESHAPE variable=(bias|shift) ", "the {0} of pe rows is one word"),
+    (r"ARRAY_RESHAPE variable=(bias|shift|multiplier|offset) ", "the {0} of pe rows is one word"),
+    (r"ARRAY_PARTITION variable=x ", "every element of the token is a float that all rows read"),
+    (r"ARRAY_PARTITION variable=last ", "the sums that took turns are added in one trip"),
+    (r"ARRAY_PARTITION variable=(totals|added) ", "the {0} of a trip are written side by side"),
     (r"ARRAY_PARTITION variable=acc ", "pe sums grow side by side, each in a register"),
     (r"ARRAY_PARTITION variable=products ", "the products of a row are added in one cycle"),
     (r"ARRAY_PARTITION variable=pairs ", "the sums of a level of the adder tree are wires"),
@@ -47,6 +62,11 @@ _ENGINES = {
     "dense": ("regroup", "matvec", "adder_tree", "formats", "requantize", "layers"),
     "maxpool": ("maxpool", "scan"),
     "avgpool": ("avgpool", "scan", "requantize"),
+    "float_conv2d": ("window", "scan", "float_sums", "real"),
+    "float_dense": ("regroup", "float_sums", "real"),
+    "scaled_conv2d": ("window", "scan", "scaled_sums", "adder_tree", "formats", "requantize"),
+    "scaled_dense": ("regroup", "scaled_sums", "adder_tree", "formats", "requantize"),
+    "real_points": ("real_points", "join", "regroup", "float_sums", "real"),
     "join": ("join", "regroup", "requantize"),
     "point": ("point", "requantize"),
 }
@@ -100,7 +120,10 @@ def header_pragmas(stages: Sequence[Stage]) -> list[tuple[str, str]]:
 
 def _kind(stage: Stage) -> str:
     if isinstance(stage, SumStage):
-        return "dense" if stage.scan is None else "conv2d"
+        arithmetic = {FloatSumStage: "float_", ScaledSumStage: "scaled_"}.get(type(stage), "")
+        return arithmetic + ("dense" if stage.scan is None else "conv2d")
+    if isinstance(stage, RealPointStage | RealJoinStage | RealMeanStage):
+        return "real_points"
     if isinstance(stage, JoinStage):
         return "join"
     names = {PoolStage: "maxpool", MeanStage: "avgpool"}

@@ -10,17 +10,24 @@ from numpy.typing import NDArray
 from bitwright.backends.hls.cpp import Names, Printer
 from bitwright.backends.hls.estimate import stage_cycles
 from bitwright.backends.hls.stages import (
+    FloatSumStage,
     ForkStage,
     JoinStage,
     MeanStage,
     PointStage,
     PoolStage,
     PortStage,
+    RealJoinStage,
+    RealMeanStage,
+    RealPointStage,
+    ScaledSumStage,
     Scan,
     Stage,
     SumStage,
     writers,
 )
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Shapes:
@@ -49,8 +56,11 @@ class Shapes:
             self._join(printer, stage)
         elif isinstance(stage, PointStage):
             self._types(printer, In=stage.reads[0], Out=stage.name)
-            printer.line(f"using Activation = {_activation(stage.act)};")
-            _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": stage.shift, "max_shift": stage.shift})
+            if isinstance(stage, RealPointStage):
+                _clip(printer, stage.clip)
+            else:
+                printer.line(f"using Activation = {_activation(stage.act)};")
+                _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": stage.shift, "max_shift": stage.shift})
             _numbers(printer, {"elements": stage.elements, "lanes": stage.lanes}, _cycles(stage))
         else:
             self._types(printer, Format=stage.reads[0] if stage.reads else stage.name)
@@ -68,20 +78,32 @@ class Shapes:
     def _sum(self, printer: Printer, stage: SumStage) -> None:
         self._types(printer, In=stage.reads[0], Out=stage.name)
         printer.line(f"using Weight = {self.names.of(stage.name)}_weight_t;")
-        printer.line(f"using Activation = {_activation(stage.act)};")
+        if isinstance(stage, FloatSumStage):
+            _clip(printer, stage.clip)
+        else:
+            printer.line(f"using Activation = {_activation(stage.act)};")
         if stage.scan is not None:
             _scan(printer, stage.scan)
         sizes = {"positions": stage.positions, "inputs": stage.inputs, "outputs": stage.outputs}
         _numbers(printer, sizes | {"conv_groups": stage.groups})
-        least, most = int(stage.shift.min()), int(stage.shift.max())
-        _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
-        printer.line(f"static constexpr bool adder_tree = {'true' if stage.adder_tree else 'false'};")
+        if not isinstance(stage, FloatSumStage):
+            least, most = int(stage.shift.min()), int(stage.shift.max())
+            _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
+            _flags(printer, {"adder_tree": stage.adder_tree})
+        if isinstance(stage, ScaledSumStage):
+            _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
+            _numbers(printer, {"multiplier_bits": _bits(stage.multiplier), "offset_bits": _bits(stage.offset)})
+            _flags(printer, {"one_scale": stage.one_scale, "has_offset": bool(stage.offset.any())})
         count = stage.pe * stage.simd
         note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
         _numbers(printer, {"lanes": stage.lanes, "simd": stage.simd, "pe": stage.pe}, note)
 
     def _mean(self, printer: Printer, stage: MeanStage) -> None:
         self._types(printer, In=stage.reads[0], Out=stage.name)
+        if isinstance(stage, RealMeanStage):
+            _numbers(printer, {"channels": stage.channels, "positions": stage.positions})
+            _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
+            return
         printer.line("using Activation = nn::None;")
         if stage.scan is not None:
             _scan(printer, stage.scan)
@@ -89,24 +111,27 @@ class Shapes:
             _numbers(printer, dict(zip(names, stage.counted, strict=True)))
         else:
             _numbers(printer, {"channels": stage.channels, "positions": stage.positions})
-        uniform = "true" if len(reciprocals(stage)) == 1 else "false"
-        printer.line(f"static constexpr bool uniform = {uniform};")
+        _flags(printer, {"uniform": len(reciprocals(stage)) == 1})
         _numbers(printer, {"sum_bits": stage.sum_bits, "shift": stage.shift, "most": stage.most})
         _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
 
     def _join(self, printer: Printer, stage: JoinStage) -> None:
         self._types(printer, Left=stage.reads[0], Right=stage.reads[1], Out=stage.name)
-        printer.line("using Activation = nn::None;")
+        real = isinstance(stage, RealJoinStage)
+        if not real:
+            printer.line("using Activation = nn::None;")
         left, right = stage.channels
         if stage.op == "concat":
             _numbers(printer, {"positions": stage.positions, "left_channels": left, "right_channels": right})
             places = {"left_shift": stage.shifts[0], "right_shift": stage.shifts[1]}
         else:
-            printer.line(f"static constexpr bool broadcast = {'true' if stage.broadcast else 'false'};")
+            _flags(printer, {"broadcast": stage.broadcast})
             _numbers(printer, {"positions": stage.positions, "channels": left})
-            _numbers(printer, {"left_up": stage.ups[0], "right_up": stage.ups[1]})
             places = {"min_shift": stage.shifts[0], "max_shift": stage.shifts[0]}
-        _numbers(printer, {"acc_bits": stage.acc_bits} | places)
+            if not real:
+                _numbers(printer, {"left_up": stage.ups[0], "right_up": stage.ups[1]})
+        if not real:
+            _numbers(printer, {"acc_bits": stage.acc_bits} | places)
         _numbers(printer, {"lanes": stage.lanes}, _cycles(stage))
 
 
@@ -149,6 +174,24 @@ def _scan(printer: Printer, scan: Scan) -> None:
     kernel = {"kernel_rows": scan.kernel[0], "kernel_cols": scan.kernel[1]}
     _numbers(printer, kernel | {"stride_rows": scan.strides[0], "stride_cols": scan.strides[1]})
     _numbers(printer, dict(zip(("pad_top", "pad_left", "pad_bottom", "pad_right"), scan.pads, strict=True)))
+
+
+def _clip(printer: Printer, bounds: tuple[float, float]) -> None:
+    """The bounds of an activation in float32; float32's own ends where it has none."""
+    ends = np.clip(np.array(bounds), -LARGEST, LARGEST).astype(np.float32)
+    low, high = (f"{float(end)!r}f" for end in ends)
+    printer.line(f"static constexpr float act_low = {low}, act_high = {high};")
+
+
+def _bits(table: NDArray[np.int64]) -> int:
+    """Bits of a two's complement number that holds every integer of a table."""
+    return int(np.abs(table).max(initial=0)).bit_length() + 1
+
+
+def _flags(printer: Printer, flags: Mapping[str, bool]) -> None:
+    """A line of constants that are true or false."""
+    text = ", ".join(f"{name} = {'true' if flag else 'false'}" for name, flag in flags.items())
+    printer.line(f"static constexpr bool {text};")
 
 
 def _numbers(printer: Printer, numbers: Mapping[str, int], note: str = "") -> None:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import (
-    Cost,
     cost,
     engine_cost,
     entry_cost,
+    float_depth,
     loop_cycles,
     side_cost,
     stage_cycles,
@@ -165,7 +166,7 @@ class Choices:
         elements = [stage.side_positions(side) * stage.channels[side] for side in (0, 1)]
         slowest = np.maximum(elements[0] // np.gcd(left, lanes), elements[1] // np.gcd(right, lanes))
         together = sum(elements) if stage.op == "concat" else elements[0]
-        cycles = loop_cycles(np.maximum(slowest, together // lanes)).astype(np.float64)
+        cycles = (loop_cycles(np.maximum(slowest, together // lanes)) + float_depth(stage)).astype(np.float64)
         return cycles, entering(0, left) + entering(1, right) + engine
 
     def _each(self, widths: Ints, made: Callable[[int], Stage | None]) -> tuple[Floats, Floats]:

@@ -7,7 +7,7 @@ from bitwright.ir.formats.fit import Fit, best_bias, best_format
 from bitwright.ir.formats.integers import integer_format
 from bitwright.ir.formats.named import NAMED, binary, exp, fixed, float_format
 from bitwright.ir.formats.size import compressed_ratio, stored_bits
-from bitwright.ir.formats.text import KINDS, parse, short, to_text
+from bitwright.ir.formats.text import KINDS, parse, parse_kind, short, to_text
 
 __all__ = [
     "KINDS",
@@ -25,6 +25,7 @@ __all__ = [
     "float_format",
     "integer_format",
     "parse",
+    "parse_kind",
     "short",
     "stored_bits",
     "to_text",

@@ -75,11 +75,16 @@ class Affine:
         return (1 << (self.n - 1)) - 1 if self.signed else (1 << self.n) - 1 - self.narrow
 
     @classmethod
-    def spanning(cls, n: int, low: float | Array, high: float | Array, axis: int | None = None) -> Affine:
-        """The paper's eq. (1) and (2): Zero = low, Scale = (high - low) / (2^n - 1), a real zero point."""
+    def spanning(
+        cls, n: int, low: float | Array, high: float | Array, axis: int | None = None, whole: bool = False
+    ) -> Affine:
+        """The paper's eq. (1) and (2): Zero = low, Scale = (high - low) / (2^n - 1), a real zero point.
+
+        whole: the zero point is rounded, so that 0 is one of the numbers, and the ends move by half a step at most.
+        """
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         scale = np.where(high > low, (high - low) / ((1 << n) - 1), 1.0)
-        zero = -low / scale
+        zero = np.rint(-low / scale) if whole else -low / scale
         if axis is None:
             return cls(n, float(scale), float(zero))
         return cls(n, tuple(scale.tolist()), tuple(zero.tolist()), axis=axis)

@@ -36,6 +36,7 @@ _FIELD = re.compile(
     rf"(?P<name>[A-Za-z]+)=(?:(?P<number>{_NUMBER})"
     rf"|(?:\{{(?P<list>{_NUMBER}(?:,\s*{_NUMBER})*)\}}|#(?P<table>[\w.$:]+))@(?P<axis>-?[0-9]{{1,2}}))"
 )
+_UNSCALED = re.compile(r"(?i:AFFINE)(?: +|<)(?P<width>[0-9]{1,4})>?")
 _LONG = re.compile(r"(?P<kind>[A-Z]+)<(?P<fields>.*)>$")
 
 
@@ -94,6 +95,12 @@ def parse(text: str, tables: Mapping[str, Table] | None = None) -> Format:
     if kind.upper() not in KINDS:
         raise CompileError(f'"{text}": there is no number kind {kind!r}', help="the kinds are " + ", ".join(KINDS))
     return _build(kind.upper(), fields, text, tables or {})
+
+
+def parse_kind(text: str) -> Format:
+    """As `parse`, but an AFFINE needs no scale, `AFFINE 8`: for whoever chooses the parameters for each tensor."""
+    match = _UNSCALED.fullmatch(text.strip())
+    return Affine(int(match["width"]), 1.0) if match else parse(text)
 
 
 def _build(kind: str, fields: list[str], text: str, tables: Mapping[str, Table]) -> Format:

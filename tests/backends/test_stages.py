@@ -66,9 +66,18 @@ REFUSED = {
         ["%y = pad(%x) {pads=[0,0,1,1,0,0,1,1]} : FIXED<8>[N,2,8,8]"],
         f"%y: pad has no engine; there are {SUPPORTED}",
     ),
-    "a constant summand": (
-        ["weight %one = [1.0] : FIXED<8>[1]", "%y = add(%x, %one) : FIXED<8>[N,2,6,6]"],
-        "%y: its operand %one is constant; add takes two streams",
+    "a constant that is larger than the stream": (
+        ["%g = globalavgpool(%x) : FIXED<8>[N,2,1,1]", "weight %one = 000000c7 : f32[2,6,6]",
+         "%y = add(%g, %one) : FIXED<8>[N,2,6,6]"],
+        "%y: its constant %one : f32[2,6,6] is not one number a tensor, a channel or an element",
+    ),
+    "a constant with digits far below": (
+        ["weight %one = [1e-12] : f32[1]", "%y = add(%x, %one) : FIXED<8>[N,2,6,6]"],
+        r"%y: with its constant, sums have 6\d digits, and 53 are exact: give it a format",
+    ),
+    "a constant concatenated": (
+        ["weight %one = 000000c7 : FIXED<8>[1,2,6,6]", "%y = concat(%x, %one) {axis=1} : FIXED<8>[N,4,6,6]"],
+        "%y: its operand %one is constant; only add and mul take one that is",
     ),
     "another broadcast": (
         ["weight %o.w = 000000c3 : FIXED<6>[1,2,1,1]",
@@ -167,27 +176,47 @@ REFUSED = {
         ["%f = flatten(%x) {axis=2} : FIXED<8>[?,36]", "%y = flatten(%f) : FIXED<8>[?,36]"],
         "%f: it does not give one row a sample",
     ),
-    "AFFINE weights": (
-        ["weight %a.w = 000000c5 : AFFINE<8,scale=0.5,zero=3>[4,2,3,3]",
-         "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of AFFINE<8,scale=0.5,zero=3>[4,2,3,3] have no engine yet; there are FIXED, BIN and EXP",
+    "AFFINE weights on FLOAT": (
+        ["%f = quantize(%x) : FLOAT<16>[N,2,6,6]", "weight %a.w = 000000c5 : AFFINE<8,scale=0.5,zero=3>[4,2,3,3]",
+         "%y = conv2d(%f, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
+        "%y: weights of AFFINE<8,scale=0.5,zero=3> have no engine with FLOAT activations; there are FLOAT and EXP "
+        "within float32, FIXED of at most 24 bits and BIN, one bias a tensor",
     ),
-    "FLOAT weights": (
-        ["weight %a.w = 000000c5 : FLOAT<16>[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of FLOAT<16>[4,2,3,3] have no engine yet; there are FIXED, BIN and EXP",
+    "a FLOAT bias a channel": (
+        ["weight %a.w = 000000c5 : FLOAT<8,B={7,8,9,7}@0>[4,2,3,3]",
+         "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
+        r"%y: weights of FLOAT<8,B=\{7,8,9,7\}@0> have no engine with FLOAT activations; .*",
+    ),
+    "FLOAT weights beyond float32": (
+        ["weight %a.w = 000000c5 : FLOAT<16,E=9>[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
+        r"%y: weights of FLOAT<16,E=9> have no engine with FLOAT activations; .*",
+    ),
+    "a wide FIXED that meets FLOAT": (
+        ["%p = quantize(%x) : FIXED<25>[N,2,6,6]", "%y = quantize(%p) : FLOAT<16>[N,2,6,6]"],
+        "%y: a FIXED that meets FLOAT or AFFINE has at most 24 bits, not 25",
+    ),
+    "a scale without room": (
+        ["%p = quantize(%x) : FIXED<32>[N,2,6,6]", "weight %a.w = 000000c5 : AFFINE<16,scale=0.5,zero=3>[4,2,3,3]",
+         "%y = conv2d(%p, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
+        "%y: its sums leave no 16 bits for the scale: take narrower formats",
+    ),
+    "an average of AFFINE without its padding": (
+        ["%p = quantize(%x) : AFFINE<8,scale=0.1>[N,2,6,6]",
+         "%y = avgpool2d(%p) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<8>[N,2,6,6]"],
+        "%y: an average of FLOAT or AFFINE that leaves out its padding has no engine yet",
     ),
     "UFIXED weights": (
         ["weight %a.w = 000000c5 : UFIXED<6>[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of UFIXED<6>[4,2,3,3] have no engine yet; there are FIXED, BIN and EXP",
+        "%y: weights of UFIXED<6>[4,2,3,3] have no engine yet; there are FIXED, BIN, EXP, FLOAT and AFFINE",
     ),
     "weights without format": (
         ["weight %a.w = 000000c5 : f32[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of f32[4,2,3,3] have no engine yet; there are FIXED, BIN and EXP",
+        "%y: weights of f32[4,2,3,3] have no engine yet; there are FIXED, BIN, EXP, FLOAT and AFFINE",
     ),
     "a format for each input channel": (
         ["weight %a.w = 000000c5 : FIXED<6,B={0,1}@1>[4,2,3,3]",
          "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of FIXED<6,B={0,1}@1>[4,2,3,3] have no engine yet; there are FIXED, BIN and EXP",
+        "%y: weights of FIXED<6,B={0,1}@1>[4,2,3,3] have no engine yet; there are FIXED, BIN, EXP, FLOAT and AFFINE",
     ),
     "sums that are too wide": (
         ["weight %a.w = 000000c5 : FIXED<32>[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
@@ -237,18 +266,32 @@ def test_where_a_node_came_from_is_said() -> None:
         stages_of(graph)
 
 
-ACTIVATIONS = 'engines take FIXED and UFIXED of at most 32 bits\n  help: choose formats with --formats "FIXED 8"'
+ACTIVATIONS = (
+    "engines take FIXED and UFIXED of at most 32 bits, FLOAT and EXP whose numbers float32 has, and AFFINE with a "
+    'whole zero point, one format a tensor\n  help: choose formats with --formats "FIXED 8"'
+)
 
 
 @pytest.mark.parametrize(
     "number",
-    ["f32", "FLOAT<16>", "AFFINE<8,scale=0.5,zero=3>", "EXP<4>", "BIN<1>", "FIXED<33>", "FIXED<8,B={0,1}@1>", "i64"],
+    [
+        *(
+            "f32",
+            "FLOAT<33>",
+            "FLOAT<16,E=9>",
+            "FLOAT<16,B=128>",
+            "AFFINE<8,scale=0.5,zero=3.5>",
+            "BIN<1>",
+            "FIXED<33>",
+        ),
+        *("FIXED<8,B={0,1}@1>", "FLOAT<8,B={7,8}@1>", "i64"),
+    ],
 )
-def test_activations_are_fixed_or_ufixed(number: str) -> None:
+def test_activations_that_no_engine_takes(number: str) -> None:
     with pytest.raises(CompileError) as caught:
         stages_of(network("%y = conv2d(%x, %conv.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]", x=f"{number}[N,2,6,6]"))
     assert str(caught.value) == f"input %x is {number}[N,2,6,6]; {ACTIVATIONS}"
-    channels = number.replace("{0,1}", "{0,1,2,3}")
+    channels = number.replace("{0,1}", "{0,1,2,3}").replace("{7,8}", "{7,8,9,7}")
     with pytest.raises(CompileError) as caught:
         stages_of(network(f"%y = conv2d(%x, %conv.w) {{kernel=[3,3]}} : {channels}[N,4,4,4]"))
     assert str(caught.value) == f"result %y is {channels}[N,4,4,4]; {ACTIVATIONS}"

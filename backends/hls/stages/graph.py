@@ -11,12 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from bitwright.backends.hls.stages.constants import constant_stages
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import ForkStage, PortStage, Stage
-from bitwright.backends.hls.stages.points import concat_stages, point_stages, product_stages
+from bitwright.backends.hls.stages.layer import OPEN
+from bitwright.backends.hls.stages.numbers import SINGLE, is_integer
+from bitwright.backends.hls.stages.points import concat_stages, point_stages, product_stages, rounding
 from bitwright.backends.hls.stages.pools import mean_stages, pool_stages
 from bitwright.backends.hls.stages.refusals import format_of, frame_of, keeps_format, refused, why_not
 from bitwright.backends.hls.stages.sums import sum_stages
+from bitwright.ir.edit import unique_name
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.types import quote
@@ -29,9 +33,11 @@ def stages_of(graph: Graph) -> list[Stage]:
             f"@{graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each"
         )
     value = graph.inputs[0]
-    port = _port(graph, value, is_input=True)
-    flows = {id(value): Flow(port.name, port.shape)}  # [C,H,W], or [K]
-    found: list[Stage] = [port]
+    port, *entry = _entry(graph, value)
+    assert isinstance(port, PortStage)
+    flows = {id(value): Flow(value.name, port.shape)}  # [C,H,W], or [K]
+    found: list[Stage] = [port, *entry]
+    ends = len(found)
     for node in graph.nodes:
         reason = why_not(node)
         if reason:
@@ -43,13 +49,13 @@ def stages_of(graph: Graph) -> list[Stage]:
             if len(value.uses) > 1:
                 raise refused(node, f"%{value.name} is read in another order, too")
             found[0] = replace(port, order=(0, 1, 2))
-            flows[id(node.result)] = Flow(port.name, frame_of(node.result))
+            flows[id(node.result)] = Flow(value.name, frame_of(node.result))
             continue
         made = _BUILDERS[node.op](node, [flows[id(operand)] for operand in node.operands if id(operand) in flows])
         found += made.stages
         flows[id(node.result)] = made.flow
     last = graph.outputs[0].value
-    if len(found) == 1:
+    if len(found) == ends:
         raise CompileError(f"@{graph.name} computes nothing that hardware could do")
     flow = flows[id(last)]
     if len(flow.layout) == 3 and len(frame_of(last)) == 1 and flow.channels > 1 < flow.positions:
@@ -57,8 +63,7 @@ def stages_of(graph: Graph) -> list[Stage]:
             f"the output %{last.name} is a flattened image, which leaves the accelerator with its channels last",
             help="end before the flatten, or with a dense behind it",
         )
-    end = _port(graph, last, is_input=False, taken={stage.name for stage in found})
-    return forked([*found, replace(end, reads=(flow.stream,))])
+    return forked([*found, *_exit(graph, last, flow, {stage.name for stage in found})])
 
 
 def forked(stages: Sequence[Stage]) -> list[Stage]:
@@ -103,6 +108,31 @@ def _unused(name: str, taken: set[str]) -> str:
     return candidate
 
 
+def _entry(graph: Graph, value: Value) -> list[Stage]:
+    """The port that a value comes in by. FLOAT and AFFINE come as FLOAT 32, and are rounded behind it."""
+    port = _port(graph, value, is_input=True)
+    if is_integer(port.format) or port.format == SINGLE:
+        return [port]
+    outer = replace(port, name=unique_name(graph, f"{value.name}.in"), format=SINGLE)
+    flow = Flow(outer.name, port.shape)
+    node = value.uses[0][0]
+    return [outer, rounding(node, flow, SINGLE, port.format, value.name, f"%{value.name} in its format", OPEN)]
+
+
+def _exit(graph: Graph, value: Value, flow: Flow, taken: set[str]) -> list[Stage]:
+    """The port that a value leaves by, behind a widening to FLOAT 32 if it is FLOAT or AFFINE."""
+    end = _port(graph, value, is_input=False, taken=taken)
+    if is_integer(end.format) or end.format == SINGLE:
+        return [replace(end, reads=(flow.stream,))]
+    name = unique_name(graph, f"{flow.stream}.float")
+    while name in taken or name == end.name:
+        name += ".out"
+    node = value.producer
+    assert node is not None
+    wide = rounding(node, flow, end.format, SINGLE, name, f"%{value.name} in float32", OPEN)
+    return [wide, replace(end, reads=(name,), format=SINGLE)]
+
+
 def _port(graph: Graph, value: Value, is_input: bool, taken: Collection[str] = ()) -> PortStage:
     """One end. Its name is the outside's for an output, made longer while a stage is called so."""
     frame = frame_of(value)
@@ -134,8 +164,15 @@ def _flatten(node: Node, x: Flow) -> Made:
     return Made([], Flow(x.stream, frame if len(frame) == 3 else x.layout))
 
 
+def _meeting(node: Node, flows: list[Flow]) -> Made:
+    """add or mul: of two streams, or of one and a constant."""
+    if len(flows) == 2:
+        return product_stages(node, flows[0], flows[1])
+    return constant_stages(node, flows[0], int(node.operand(0).tensor is not None))
+
+
 _BUILDERS: dict[str, Callable[[Node, list[Flow]], Made]] = {
-    "add": lambda node, flows: product_stages(node, flows[0], flows[1]),
+    "add": lambda node, flows: _meeting(node, flows),
     "avgpool2d": lambda node, flows: mean_stages(node, flows[0]),
     "clip": lambda node, flows: point_stages(node, flows[0]),
     "concat": concat_stages,
@@ -144,7 +181,7 @@ _BUILDERS: dict[str, Callable[[Node, list[Flow]], Made]] = {
     "flatten": lambda node, flows: _flatten(node, flows[0]),
     "globalavgpool": lambda node, flows: mean_stages(node, flows[0]),
     "maxpool2d": lambda node, flows: pool_stages(node, flows[0]),
-    "mul": lambda node, flows: product_stages(node, flows[0], flows[1]),
+    "mul": lambda node, flows: _meeting(node, flows),
     "quantize": lambda node, flows: point_stages(node, flows[0]),
     "relu": lambda node, flows: point_stages(node, flows[0]),
     "reshape": lambda node, flows: _flatten(node, flows[0]),

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.ir.formats import Canonical
+from bitwright.backends.hls.stages.numbers import Number
+from bitwright.ir.formats import Format
 
 Ints = NDArray[np.int64]
 Bounds = tuple[int | None, int | None]
@@ -52,7 +53,7 @@ class Stage:
 
     name: str
     line: str
-    format: Canonical
+    format: Number
     elements: int
     reads: tuple[str, ...] = ()
     lanes: int = 1
@@ -117,8 +118,8 @@ class SumStage(Stage):
     adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
     """
 
-    in_format: Canonical
-    weight_format: Canonical
+    in_format: Number
+    weight_format: Format
     weights: Ints
     codes: Ints
     bias: Ints
@@ -158,6 +159,11 @@ class SumStage(Stage):
         return 1 if self.depthwise else self.outputs // self.groups // self.pe
 
     @property
+    def turns(self) -> int:
+        """Trips that a chunk of a vector takes: one a group of rows that goes over it."""
+        return self.sharing
+
+    @property
     def width(self) -> int:
         """Elements that the product takes in a cycle."""
         return self.simd * self.pe if self.depthwise else self.simd
@@ -183,7 +189,7 @@ class MeanStage(Stage):
     and those behind the last, in padded coordinates; shift: places to the right; sum_bits: two's complement.
     """
 
-    in_format: Canonical
+    in_format: Number
     channels: int
     positions: int
     scan: Scan | None
@@ -201,7 +207,7 @@ class MeanStage(Stage):
 class PointStage(Stage):
     """relu, clip or quantize on its own: each number rounded to another format, within bounds."""
 
-    in_format: Canonical
+    in_format: Number
     channels: int
     acc_bits: int
     shift: int
@@ -219,7 +225,7 @@ class JoinStage(Stage):
     """
 
     op: str
-    in_formats: tuple[Canonical, Canonical]
+    in_formats: tuple[Number, Number]
     channels: tuple[int, int]
     positions: int
     acc_bits: int

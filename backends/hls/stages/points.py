@@ -7,31 +7,50 @@ from collections.abc import Sequence
 import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made
-from bitwright.backends.hls.stages.kinds import Bounds, JoinStage, PointStage, Stage
-from bitwright.backends.hls.stages.refusals import exact_bits, format_of, frame_of, refused, shift_of
+from bitwright.backends.hls.stages.kinds import JoinStage, PointStage, Stage
+from bitwright.backends.hls.stages.layer import OPEN, bounds_of, clip_of
+from bitwright.backends.hls.stages.numbers import Number, is_integer
+from bitwright.backends.hls.stages.real_kinds import RealJoinStage, RealPointStage
+from bitwright.backends.hls.stages.refusals import exact_bits, float_width, format_of, frame_of, refused, shift_of
 from bitwright.ir.edit import unique_name
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node
-from bitwright.ir.ops import integer, real
+from bitwright.ir.ops import integer
 from bitwright.ir.text import node_text
+
+FLOAT_BITS = 32
 
 
 def point_stages(node: Node, x: Flow) -> Made:
     """relu, clip and quantize."""
     in_format, format = format_of(node.operand(0), "input"), format_of(node.result, "result")
+    made = rounding(node, x, in_format, format, node.name, node_text(node), clip_of(node))
+    return Made([made], Flow(made.name, x.layout))
+
+
+def rounding(
+    node: Node, x: Flow, in_format: Number, format: Number, name: str, line: str, clip: tuple[float, float]
+) -> PointStage:
+    """Each number of a stream rounded to a format within bounds; in integers where both are FIXED or the same."""
+    same = in_format == format
+    exact = same or (is_integer(in_format) and is_integer(format))
     made = PointStage(
-        name=node.name,
-        line=node_text(node),
+        name=name,
+        line=line,
         format=format,
         elements=int(np.prod(x.layout)),
         reads=(x.stream,),
         in_format=in_format,
         channels=x.channels,
         acc_bits=_signed_bits(in_format),
-        shift=shift_of(node, _exponent(format) - _exponent(in_format)),
-        act=_bounds(node, format),
+        shift=_places(node, in_format, format) if exact else 0,
+        act=bounds_of(clip, format),
     )
-    return Made([made], Flow(made.name, x.layout))
+    if exact:
+        return made
+    float_width(node, in_format)
+    float_width(node, format)
+    return RealPointStage(**vars(made), clip=clip)
 
 
 def product_stages(node: Node, left: Flow, right: Flow) -> Made:
@@ -44,14 +63,8 @@ def product_stages(node: Node, left: Flow, right: Flow) -> Made:
         raise refused(node, f"it has no engine for frames of {_shape(left)} and {_shape(right)}")
     if right.positions > 1 and left.layout != right.layout:
         raise refused(node, f"it has no engine for frames of {_shape(left)} and {_shape(right)}")
-    first, second = (_exponent(number) for number in formats)
-    if node.op == "add":
-        step = min(first, second)
-        ups = (first - step, second - step)
-        largest = sum(number.max_code << shift_of(node, up) for number, up in zip(formats, ups, strict=True))
-    else:
-        step, ups = first + second, (0, 0)
-        largest = formats[0].max_code * formats[1].max_code
+    exact = all(is_integer(number) for number in (*formats, format))
+    bits, ups, shift = _steps(node, formats, format) if exact else (FLOAT_BITS, (0, 0), 0)
     made = JoinStage(
         name=node.name,
         line=node_text(node),
@@ -62,12 +75,29 @@ def product_stages(node: Node, left: Flow, right: Flow) -> Made:
         in_formats=formats,
         channels=(left.channels, right.channels),
         positions=left.positions,
-        acc_bits=exact_bits(node, largest.bit_length() + 1),
-        shifts=(shift_of(node, _exponent(format) - step),),
+        acc_bits=bits,
+        shifts=(shift,),
         ups=ups,
         broadcast=right.positions < left.positions,
     )
+    if not exact:
+        for number in (*formats, format):
+            float_width(node, number)
+        made = RealJoinStage(**vars(made))
     return Made([made], Flow(made.name, left.layout))
+
+
+def _steps(node: Node, formats: tuple[Number, Number], format: Number) -> tuple[int, tuple[int, int], int]:
+    """Of an exact add or mul: the bits of the sum, places to the left of both sides, places to the right behind."""
+    first, second = (_exponent(number) for number in formats)
+    if node.op == "add":
+        step = min(first, second)
+        ups = (first - step, second - step)
+        largest = sum(number.max_code << shift_of(node, up) for number, up in zip(formats, ups, strict=True))
+    else:
+        step, ups = first + second, (0, 0)
+        largest = formats[0].max_code * formats[1].max_code
+    return exact_bits(node, largest.bit_length() + 1), ups, shift_of(node, _exponent(format) - step)
 
 
 def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
@@ -79,6 +109,9 @@ def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
     if integer(node, "axis") % rank != 1 or len(shapes) > 1 or len(sides) < 2:
         raise refused(node, f"concat has an engine for two or more {_shape(sides[0])} along their channels")
     made: list[Stage] = []
+    if not all(is_integer(number) for number in (*formats, format)):
+        sides, roundings = _in_format(node, sides, formats, format)
+        formats, made = [format] * len(formats), roundings
     flow, number = sides[0], formats[0]
     for index, (side, other) in enumerate(zip(sides[1:], formats[1:], strict=True), 2):
         last = index == len(sides)
@@ -94,32 +127,40 @@ def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
             channels=(flow.channels, side.channels),
             positions=flow.positions,
             acc_bits=max(_signed_bits(number), _signed_bits(other)),
-            shifts=tuple(shift_of(node, _exponent(format) - _exponent(given)) for given in (number, other)),
+            shifts=tuple(_places(node, given, format) for given in (number, other)),
         )
         made.append(stage)
         flow, number = Flow(stage.name, layout), format
     return Made(made, flow)
 
 
-def _bounds(node: Node, format: Canonical) -> Bounds:
-    """(low, high) in steps of the result, half to even; None where the format ends before."""
-    if node.op == "quantize":
-        return None, None
-    if node.op == "relu":
-        return 0, None
-    least, most = -format.max_code if format.n_s else 0, format.max_code
-    ends = real(node, "min"), real(node, "max")
-    low, high = (float(np.clip(np.rint(end / float(format.step)), least - 1, most + 1)) for end in ends)
-    low = min(low, high)
-    return None if low < least else int(min(low, most)), None if high > most else int(max(high, least))
+def _in_format(
+    node: Node, sides: Sequence[Flow], formats: Sequence[Number], format: Number
+) -> tuple[list[Flow], list[Stage]]:
+    """The sides of a concat in its own format: those of other formats behind a rounding of their own."""
+    flows, made = [], list[Stage]()
+    for index, (side, given) in enumerate(zip(sides, formats, strict=True), 1):
+        if given == format:
+            flows.append(side)
+            continue
+        name = unique_name(node.graph, f"{node.name}.side{index}")
+        made.append(rounding(node, side, given, format, name, f"operand {index} of %{node.name}", OPEN))
+        flows.append(Flow(name, side.layout))
+    return flows, made
 
 
-def _signed_bits(format: Canonical) -> int:
+def _places(node: Node, given: Number, format: Number) -> int:
+    """Places to the right from one format to another."""
+    return 0 if given == format else shift_of(node, _exponent(format) - _exponent(given))
+
+
+def _signed_bits(format: Number) -> int:
     """The bits of a two's complement register for every number of a format."""
     return format.max_code.bit_length() + 1
 
 
-def _exponent(format: Canonical) -> int:
+def _exponent(format: Number) -> int:
+    assert isinstance(format, Canonical)
     return int(format.step_exponents)
 
 

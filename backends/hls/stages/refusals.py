@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bitwright.backends.hls.stages.kinds import LEAST_ROW, Scan
+from bitwright.backends.hls.stages.numbers import WIDEST, Number, Scaled, computes_in_float, flowing
 from bitwright.ir.errors import CompileError
-from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node, Value
 from bitwright.ir.ops import integer, integers, string
 from bitwright.ir.text import node_text
 from bitwright.ir.types import Type
 
-WIDEST_FORMAT = 32
 WIDEST_ACCUMULATOR = 63
+WIDEST_MIXED = 24  # bits of a FIXED that meets FLOAT: float32 has its integers
 WIDEST_EXACT = 53  # bits of a number that the judge holds in float64, where no accumulator says otherwise
 CHANNELS_FIRST = (0, 3, 1, 2)
 ENGINES = (
@@ -34,9 +34,9 @@ def why_not(node: Node) -> str | None:
     reason = _of_its_attributes(node)
     if reason:
         return reason
-    constant = next((value.name for value in _streams(node) if value.tensor is not None), None)
-    if constant is not None:
-        return f"its operand %{constant} is constant; {node.op} takes two streams"
+    constant = [value.name for value in _streams(node) if value.tensor is not None]
+    if constant and (node.op not in ("add", "mul") or len(constant) > 1):
+        return f"its operand %{constant[0]} is constant; only add and mul take one that is"
     shape = node.result.type.shape if isinstance(node.result.type, Type) else None
     if shape is None or not all(isinstance(dim, int) for dim in shape[1:]):
         return f"its result has no fixed shape: {node.result.type}"
@@ -66,6 +66,9 @@ def _of_its_attributes(node: Node) -> str | None:
             return f"the activation {string(node, 'act')} has no engine yet"
         if node.operand(1).tensor is None:
             return "its weights are computed, not constant"
+        bias = node.optional(2)
+        if bias is not None and bias.tensor is None:
+            return "its bias is computed, not constant"
     return None
 
 
@@ -75,16 +78,22 @@ def refused(node: Node, reason: str) -> CompileError:
     return CompileError(f"%{node.name}{source}: {reason}\n  {node_text(node)}")
 
 
-def format_of(value: Value, what: str) -> Canonical:
-    """The format of an activation. Raises CompileError if it is not FIXED or UFIXED."""
-    number = value.tensor_type.number
-    usable = isinstance(number, Canonical) and number.kind in ("FIXED", "UFIXED") and number.axis is None
-    if not usable or not isinstance(number, Canonical) or number.width > WIDEST_FORMAT:
+def format_of(value: Value, what: str) -> Number:
+    """How the numbers of an activation flow. Raises CompileError if no engine takes its format."""
+    found = flowing(value.tensor_type.number)
+    if found is None:
         raise CompileError(
-            f"{what} %{value.name} is {value.type}; engines take FIXED and UFIXED of at most {WIDEST_FORMAT} bits",
+            f"{what} %{value.name} is {value.type}; engines take FIXED and UFIXED of at most {WIDEST} bits, FLOAT and "
+            "EXP whose numbers float32 has, and AFFINE with a whole zero point, one format a tensor",
             help='choose formats with --formats "FIXED 8"',
         )
-    return number
+    return found
+
+
+def float_width(node: Node, number: Number) -> None:
+    """Raise CompileError if a FIXED is too wide to meet FLOAT or AFFINE in float32."""
+    if not computes_in_float(number) and not isinstance(number, Scaled) and number.width > WIDEST_MIXED:
+        raise refused(node, f"a FIXED that meets FLOAT or AFFINE has at most {WIDEST_MIXED} bits, not {number.width}")
 
 
 def frame_of(value: Value) -> tuple[int, ...]:

@@ -117,14 +117,17 @@ def _kind(stage: object) -> str:
 
 def _short(format: object) -> str:
     """A format, with its list a channel only mentioned."""
-    from bitwright.ir.formats import Canonical
+    from bitwright.backends.hls.stages import Scaled
+    from bitwright.ir.formats import Affine, Canonical
 
-    assert isinstance(format, Canonical)
-    return str(format) if format.axis is None else f"{format.kind}<{format.width},B per channel>"
+    assert isinstance(format, Canonical | Affine | Scaled)
+    if format.axis is not None:
+        return f"{format.kind}<{format.width},{'B' if isinstance(format, Canonical) else 'scale'} per channel>"
+    return str(format) if isinstance(format, Canonical) else f"{format.kind}<{format.n}>"
 
 
 def _amounts(cost: object) -> list[str]:
-    from bitwright.backends.hls.estimate import Cost
+    from bitwright.backends.hls.cost import Cost
 
     assert isinstance(cost, Cost)
     ranges = [f"{low:,.0f}-{high:,.0f}" for low, high in (cost.lut, cost.ff)]

@@ -48,11 +48,12 @@ def command(
 ) -> int:
     """Compile the C++ of output FOLDER with g++ and compare it with the simulation, bit for bit.
 
-    Exit code 0: every bit is equal, and with --trips every count; 1: some differ.
+    FLOAT and AFFINE compute in float32, and are compared within a tolerance, which is printed. Exit code 0: every bit
+    is equal (within the tolerance), and with --trips every count; 1: some differ.
     """
     import numpy as np
 
-    from bitwright.backends.hls.compare import compare_layers, input_format
+    from bitwright.backends.hls.compare import compare_layers, input_format, is_exact, tolerance
     from bitwright.backends.hls.csim import Accelerator, read_network
     from bitwright.backends.hls.trips import compare_trips
     from bitwright.backends.simulation.run import Simulation
@@ -78,14 +79,16 @@ def command(
         counts = compare_trips(accelerator, estimated, frames[:1]) if trips else []
     if target is not None:
         _save(target, name, y.astype(np.float32))
-    differ = int((y != expected).reshape(len(y), -1).any(1).sum())
+    allowed = tolerance(graph, expected)
+    differ = int((np.abs(y - expected) > allowed).reshape(len(y), -1).any(1).sum())
     verdict = {"samples": len(x), "data": origin, "differ": differ, "ap_types": ap_types, "bounded": bounded}
+    verdict |= {"tolerance": float(allowed.max(initial=0)), "largest_error": float(np.abs(y - expected).max(initial=0))}
     if as_json:
         print_json(verdict | {"layers": [vars(row) for row in rows], "trips": [vars(count) for count in counts]})
     else:
-        _print_layers(rows)
+        _print_layers(rows, "equal" if is_exact(graph) else "within one quantum of its format")
         _print_trips(counts)
-        click.echo(_verdict(accelerator, y, expected, f"{origin}; {_build(ap_types, bounded)}"))
+        click.echo(_verdict(accelerator, y, expected, allowed, f"{origin}; {_build(ap_types, bounded)}"))
     wrong = any(row.differ for row in rows) or any(count.counted != count.estimated for count in counts)
     return 1 if differ or wrong else 0
 
@@ -118,12 +121,11 @@ def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, 
         test = load_data(data or recorded, "test", limit or SAMPLES)
         x, origin = test.x, f"the test split of {test.name}"
     else:
-        from bitwright.ir.formats import Canonical
+        from bitwright.backends.hls.compare import input_format
+        from bitwright.backends.hls.stages import span
 
-        number = value.tensor_type.number
-        assert isinstance(number, Canonical)
         shape = [dim for dim in (value.tensor_type.shape or ())[1:] if isinstance(dim, int)]
-        ends = float(number.min), float(number.max)
+        ends = span(input_format(graph))
         x = np.random.default_rng(1).uniform(*ends, (limit or RANDOM, *shape)).astype(np.float32)
         origin = "random inputs (compiled without data)"
     check_shape(value, name, x)
@@ -161,12 +163,12 @@ def _save(path: Path, name: str, array: Array) -> None:
         np.lib.format.write_array(member, array)
 
 
-def _print_layers(rows: list[Any]) -> None:
+def _print_layers(rows: list[Any], same: str) -> None:
     if rows:
         columns = ["layer", "values", "differ", "saturated", "first difference"]
         print_table(columns, [[r.name, f"{r.values:,}", f"{r.differ:,}", f"{r.saturated:,}", r.first] for r in rows])
         wrong = next((row for row in rows if row.differ), None)
-        click.echo("every layer is equal" if wrong is None else f"the first layer that differs is {wrong.name}")
+        click.echo(f"every layer is {same}" if wrong is None else f"the first layer that differs is {wrong.name}")
 
 
 def _print_trips(counts: list[Any]) -> None:
@@ -182,10 +184,16 @@ def _build(ap_types: bool, bounded: bool) -> str:
     return ("ap_int" if ap_types else "native integers") + (", FIFOs at their depths" if bounded else "")
 
 
-def _verdict(accelerator: Accelerator, y: Array, expected: Array, how: str) -> str:
+def _verdict(accelerator: Accelerator, y: Array, expected: Array, allowed: Array, how: str) -> str:
     import numpy as np
 
-    bad = np.flatnonzero((y != expected).reshape(len(y), -1).any(1))
-    if not len(bad):
-        return f"{accelerator.name}: all {y.size:,} outputs of {len(y):,} samples equal the simulation ({how})"
-    return f"{accelerator.name}: {len(bad):,} of {len(y):,} samples differ, first sample {bad[0]} ({how})"
+    apart = np.abs(y - expected)
+    bad = np.flatnonzero((apart > allowed).reshape(len(y), -1).any(1))
+    beyond = f" by more than {allowed.max():.3g}" if allowed.any() else ""
+    if len(bad):
+        return f"{accelerator.name}: {len(bad):,} of {len(y):,} samples differ{beyond}, first sample {bad[0]} ({how})"
+    count = f"all {y.size:,} outputs of {len(y):,} samples"
+    if not allowed.any():
+        return f"{accelerator.name}: {count} equal the simulation ({how})"
+    same = f"{int((apart == 0).sum()):,} are equal, the others off by at most {apart.max():.3g}"
+    return f"{accelerator.name}: {count} are within the tolerance of {allowed.max():.3g}: {same} ({how})"

@@ -22,7 +22,7 @@ def check(design: Design) -> Iterator[Finding]:
         yield from _control(design, design.top)
     yield from _beats(design)
     for name, struct in design.structs.items():
-        if "acc_bits" in struct:
+        if "acc_bits" in struct and "Weight" in struct:
             yield from _widths(design, name, struct)
 
 
@@ -88,6 +88,9 @@ def _control(design: Design, top: Function) -> Iterator[Finding]:
 
 def _widths(design: Design, name: str, struct: dict[str, str]) -> Iterator[Finding]:
     """16: codes, bias and shifts fit their types, and no sum of a layer leaves its accumulator."""
+    if "multiplier_bits" in struct:
+        yield from _scaled_widths(design, name, struct)
+        return
     tables = {kind: _table(design, f"[Fold<{name}>::{of}]", kind) for kind, of in _OF.items()}
     missing = [kind for kind, table in tables.items() if table is None]
     acc = int(struct["acc_bits"])
@@ -121,6 +124,40 @@ def _widths(design: Design, name: str, struct: dict[str, str]) -> Iterator[Findi
         yield Finding(16, name, "a shift does not fit its type")
 
 
+def _scaled_widths(design: Design, name: str, struct: dict[str, str]) -> Iterator[Finding]:
+    """The same of sums with a scale: sum q x * multiplier + sum x * offset + bias, each part in its register."""
+    kinds = {"weights": "folds", "bias": "groups", "multiplier": "groups", "offset": "groups"}
+    tables = {kind: _table(design, f"[Fold<{name}>::{of}]", kind) for kind, of in kinds.items()}
+    weight, data = (_resolved(design, struct.get(key, "")) for key in ("Weight", "In"))
+    values = None if weight is None or tables["weights"] is None else _decoded(weight, tables["weights"])
+    if any(table is None for table in tables.values()) or values is None or data is None:
+        yield Finding(16, name, "cannot be checked: no table or format, or a code that does not fit")
+        return
+    bias, multiplier, offset = (tables[kind].reshape(-1) for kind in ("bias", "multiplier", "offset"))
+    inputs = values.shape[2] * values.shape[0] // tables["bias"].shape[0]
+    folds = values.reshape(-1, inputs // values.shape[2], values.shape[1], values.shape[2])
+    matrix = folds.transpose(0, 2, 1, 3).reshape(-1, inputs)
+    low, high = _range(data)
+    ends = np.stack([matrix * low, matrix * high])
+    sums = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+    totals = inputs * low, inputs * high
+    most = [
+        abs(int(s) * int(m)) + abs(int(t) * int(o)) + abs(int(b))
+        for s, t in zip(sums, totals, strict=True)
+        for s, m, o, b in zip(s, multiplier, offset, bias, strict=True)
+    ]
+    registers = {
+        "acc_bits": max(most),
+        "sum_bits": max(abs(int(s)) for end in sums for s in end),
+        "total_bits": max(map(abs, totals)),
+        "multiplier_bits": int(np.abs(multiplier).max()),
+        "offset_bits": int(np.abs(offset).max()),
+    }
+    for register, size in registers.items():
+        if size >= 1 << (int(struct[register]) - 1):
+            yield Finding(16, name, f"{register} is {struct[register]}, and numbers reach {size}")
+
+
 _OF = {"weights": "folds", "bias": "groups", "shift": "groups"}
 
 
@@ -136,12 +173,14 @@ def _resolved(design: Design, type: str) -> tuple[str, list[int]] | None:
     """Kind and numbers of a format: conv_t -> UFixed<5, 1> -> ("UFixed", [5, 1])."""
     for _ in range(4):
         type = design.aliases.get(type.strip(), type.strip())
-    found = re.fullmatch(r"(\w+)<([-\d, ]*)>", type)
-    return (found[1], [int(part) for part in found[2].split(",")]) if found else None
+    found = re.fullmatch(r"(\w+)<([-\dxa-fu, ]*)>", type)
+    return (found[1], [int(part.strip().rstrip("u"), 0) for part in found[2].split(",")]) if found else None
 
 
 def _range(format: tuple[str, list[int]]) -> tuple[int, int]:
     kind, numbers = format
+    if kind == "Affine":
+        return numbers[0], numbers[1]
     return (
         (0, (1 << numbers[0]) - 1) if kind == "UFixed" else (1 - (1 << (numbers[0] - 1)), (1 << (numbers[0] - 1)) - 1)
     )
@@ -153,9 +192,11 @@ def _decoded(format: tuple[str, list[int]], codes: np.ndarray | None) -> np.ndar
     assert codes is not None
     width = 1 if kind == "Bin" else numbers[0]
     low, high = (1 - (1 << (width - 1)), (1 << (width - 1)) - 1) if kind == "Fixed" else (0, (1 << width) - 1)
+    if kind == "Linear":
+        low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     if codes.min() < low or codes.max() > high:
         return None
-    if kind == "Fixed":
+    if kind in ("Fixed", "Linear"):
         return codes
     if kind == "Bin":
         return 1 - 2 * codes

@@ -43,12 +43,27 @@ Beat<F, ELEMENTS> empty_beat(bool last) {
     return beat;
 }
 
+// The bits that stand for a number outside: its own, but for FLOAT 32 (real.hpp).
+template <class F>
+struct Wire {
+    using Bits = UInt<container_bits(F::bits)>;
+    static typename F::Type number(Bits bits) {
+#pragma HLS INLINE
+        return static_cast<typename F::Type>(bits);
+    }
+    template <class Number>
+    static Bits bits(Number number) {
+#pragma HLS INLINE
+        return static_cast<Bits>(number);
+    }
+};
+
 // Number n of a beat.
 template <class F, int ELEMENTS>
 typename F::Type from_beat(const Beat<F, ELEMENTS>& beat, int n) {
 #pragma HLS INLINE
     constexpr int bits = container_bits(F::bits);
-    return static_cast<typename F::Type>(static_cast<UInt<bits>>(beat.data >> static_cast<unsigned>(n * bits)));
+    return Wire<F>::number(static_cast<UInt<bits>>(beat.data >> static_cast<unsigned>(n * bits)));
 }
 
 // Puts number n into an empty beat.
@@ -57,7 +72,7 @@ void into_beat(Beat<F, ELEMENTS>& beat, int n, Number number) {
 #pragma HLS INLINE
     using Data = UInt<beat_bits(F::bits, ELEMENTS)>;
     constexpr int bits = container_bits(F::bits);
-    const Data placed = static_cast<Data>(static_cast<UInt<bits>>(number)) << static_cast<unsigned>(n * bits);
+    const Data placed = static_cast<Data>(Wire<F>::bits(number)) << static_cast<unsigned>(n * bits);
     beat.data = static_cast<Data>(beat.data | placed);
 }
 

@@ -1,7 +1,7 @@
 // Number formats as types: what the integers of a tensor mean.
 //
 // Each gives Type (the bits that flow), bits, and for tensors of activations the range [min, max]. B is the
-// radix point of the graph's text, FIXED<8,B=-1> is Fixed<8, -1>: no arithmetic here uses it, but two streams of
+// radix point of the graph's text, FIXED<8,B=-1> is Fixed<8, -1>: no integer arithmetic uses it, but two streams of
 // different formats are different types, so a wrong wire does not compile.
 //
 // A format of weights also gives Code (an element of its table) and multiplies: product_bits(n) is the width of a
@@ -20,6 +20,7 @@ struct Fixed {
     using Type = Int<N>;
     using Code = Const<N>;
     static constexpr int bits = N;
+    static constexpr int step = 2 - N - B;  // log2 of what 1 stands for
     static constexpr std::int64_t max = (std::int64_t(1) << (N - 1)) - 1;
     static constexpr std::int64_t min = -max;
 
@@ -37,6 +38,7 @@ struct UFixed {
     static_assert(1 <= N && N <= 32, "an unsigned format has 1 to 32 bits");
     using Type = UInt<N>;
     static constexpr int bits = N;
+    static constexpr int step = 1 - N - B;
     static constexpr std::int64_t max = (std::int64_t(1) << N) - 1;
     static constexpr std::int64_t min = 0;
 };

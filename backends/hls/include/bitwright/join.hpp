@@ -36,19 +36,20 @@ struct ConcatOf {
 template <class L>
 struct PlusOf {
     using Acc = Int<L::acc_bits>;
-    static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
+    static typename L::Out::Type of(typename L::Left::Type a, typename L::Right::Type b) {
 #pragma HLS INLINE
         const Acc left = shift_left<Acc>(a, Counter<L::left_up + 1>(L::left_up));
-        return static_cast<Acc>(left + shift_left<Acc>(b, Counter<L::right_up + 1>(L::right_up)));
+        const Acc right = shift_left<Acc>(b, Counter<L::right_up + 1>(L::right_up));
+        return nn::requantize<L>(static_cast<Acc>(left + right), L::min_shift);
     }
 };
 
 template <class L>
 struct TimesOf {
     using Acc = Int<L::acc_bits>;
-    static Acc of(typename L::Left::Type a, typename L::Right::Type b) {
+    static typename L::Out::Type of(typename L::Left::Type a, typename L::Right::Type b) {
 #pragma HLS INLINE
-        return multiply<Acc>(a, b);
+        return nn::requantize<L>(multiply<Acc>(a, b), L::min_shift);
     }
 };
 
@@ -94,7 +95,7 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
         } else {
             b = kept[place];
         }
-        for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<L>(Op::of(a[n], b[n]), L::min_shift);
+        for (int n = 0; n < L::lanes; ++n) y[n] = Op::of(a[n], b[n]);
         out.write(y);
         if (group == JoinOf<L>::groups - 1) first = false;
         group = after(group, JoinOf<L>::groups - 1);

@@ -9,6 +9,9 @@
 //     nn::duplicate<L>(in, one, other)                          point.hpp: a value with two readers
 //     nn::add<L>(left, right, out)                              join.hpp, and mul and concat
 //     nn::regroup<Regroup<...>>(in, out)                        regroup.hpp: before a join of unequal tokens
+//     nn::float_conv2d<L>(in, out, weights, bias)               float_sums.hpp: in float32, and float_dense
+//     nn::scaled_conv2d<L>(in, out, weights, bias, multiplier, offset)   scaled_sums.hpp: AFFINE, and scaled_dense
+//     nn::real_rescale<L>(in, out)                              real_points.hpp, and real_add, real_mul, real_mean
 //     nn::write_axis<P>(in, axis)                               axis.hpp
 //
 // dense also does the convolution whose kernel covers its whole input, and, with positions = rows * cols, the one
@@ -26,7 +29,9 @@
 #include "bitwright/matvec.hpp"
 #include "bitwright/maxpool.hpp"
 #include "bitwright/point.hpp"
+#include "bitwright/real_points.hpp"
 #include "bitwright/regroup.hpp"
+#include "bitwright/scaled_sums.hpp"
 #include "bitwright/window.hpp"
 
 namespace bitwright {

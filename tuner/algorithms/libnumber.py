@@ -11,9 +11,10 @@ Coarse search   FLOAT widths of the platform from the widest down, each half the
                 then FIXED, and EXP below the narrowest FIXED that holds. After a violation the width in the middle of
                 the last two is tried, until they are neighbours (Figure 7: F32 F16 I8 I4 I2 I3 E2).
 Biases          are each tensor's own, also where kind and width are shared (as in Figure 7). Those of FIXED start at
-                -ceil(log2(max_abs)): with Table 3's magnitudes that gives the biases of Figure 7 (0 and 2 for weights, 0
-                and -3 for inputs; its Iteration 10 is 2 + 1). Those of EXP start where they just cover. A new width
-                keeps the bias of FIXED, as in the figure, and for EXP its distance from the first; a new kind starts anew.
+                -ceil(log2(max_abs)): with Table 3's magnitudes that gives the biases of Figure 7 (0, 2 for weights and
+                0, -3 for inputs; its Iteration 10 is 2 + 1). Those of EXP start where they just cover. A new width
+                keeps the bias of FIXED, as in the figure, and for EXP its distance from the first; a new kind starts
+                anew.
 Moves           widths and kinds move one variable of the space (a layer's weights; all inputs where these are tied),
                 biases one tensor. One bit fewer is the next narrower width that the platform has of the kind.
 SelectBest      of the candidates above the threshold: for biases the most accurate (the paper's Iteration 10); for

@@ -76,8 +76,9 @@ class Shapes:
         least, most = int(stage.shift.min()), int(stage.shift.max())
         _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
         printer.line(f"static constexpr bool adder_tree = {'true' if stage.adder_tree else 'false'};")
-        count = stage.pe * stage.simd
+        count = stage.multipliers
         note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
+        _numbers(printer, {"vectors": stage.vectors, "pixels": stage.pixels})
         _numbers(printer, {"lanes": stage.lanes, "simd": stage.simd, "pe": stage.pe}, note)
 
     def _mean(self, printer: Printer, stage: MeanStage) -> None:

@@ -89,6 +89,7 @@ class Compiled:
                     "weights": str(stage.weight_format) if isinstance(stage, SumStage) else None,
                     "pe": stage.pe if isinstance(stage, SumStage) else None,
                     "simd": stage.simd if isinstance(stage, SumStage) else None,
+                    "pixels": stage.pixels if isinstance(stage, SumStage) else None,
                     "fifo": [stage.depth(side) for side in range(len(stage.reads))],
                     "cycles": cycles,
                     "lut": cost.lut,

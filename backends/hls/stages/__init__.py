@@ -11,13 +11,13 @@ from bitwright.backends.hls.stages.kinds import (
     PointStage,
     PoolStage,
     PortStage,
-    Scan,
     Stage,
     SumStage,
     ports_of,
     writers,
 )
 from bitwright.backends.hls.stages.refusals import SUPPORTED, WIDEST_ACCUMULATOR, why_not
+from bitwright.backends.hls.stages.scan import Scan, Steps
 from bitwright.backends.hls.stages.sums import MOST_LEVELS
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "PortStage",
     "Scan",
     "Stage",
+    "Steps",
     "SumStage",
     "forked",
     "pool_name",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made, pair, pool_name
-from bitwright.backends.hls.stages.kinds import Bounds, Ints, PoolStage, Scan, Stage, SumStage
+from bitwright.backends.hls.stages.kinds import Bounds, Ints, PoolStage, Stage, SumStage
 from bitwright.backends.hls.stages.refusals import (
     WIDEST_ACCUMULATOR,
     format_of,
     frame_of,
     refused,
     shift_of,
-    takes_rows,
 )
+from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.accumulate import accumulator
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node
@@ -68,7 +68,6 @@ def sum_stages(node: Node, x: Flow) -> Made:
     strides = integers(node, "pool_strides") or pool
     pooled = frame_of(node.result)
     walk = Scan(pooled[0], pair(before_pool[1:]), pair(pooled[1:]), pair(pool), pair(strides), (0, 0, 0, 0))
-    takes_rows(node, walk)
     made = PoolStage(
         name=pool_name(node.graph, node),
         part_of=node.name,
@@ -100,7 +99,6 @@ def _geometry(node: Node, layout: tuple[int, ...], steps: Ints) -> tuple[Scan | 
     if covers or (kernel == (1, 1) and strides == (1, 1) and not any(pads)):
         return None, out[1] * out[2], matrix
     walk = Scan(layout[0], size, pair(out[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
-    takes_rows(node, walk)
     return walk, out[1] * out[2], matrix
 
 

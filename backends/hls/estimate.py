@@ -241,10 +241,17 @@ def _sum_cost(stage: SumStage, board: Board) -> Cost:
     total = multipliers(stage) + rom(stage, board) + memory(DEFAULT_DEPTH, bits)
     if stage.turns > 1:
         total += memory(chunks, bits)
-    if stage.scan is not None:  # the multiplexers that cut the windows into tokens
-        tokens = stage.inputs * stage.groups // stage.width
-        total += Cost((bits * (tokens - 1) / 3.0, 2 * bits * (tokens - 1) / 3.0))
+    if stage.scan is not None:
+        total += _cutting(stage.scan, stage.inputs * stage.groups // stage.width, bits, stage.width * stage.vectors)
     return total + Cost((60.0, 250.0), (60.0, 250.0))
+
+
+def _cutting(scan: Scan, tokens: int, bits: int, elements: int) -> Cost:
+    """The multiplexers that cut windows into tokens, and the masks of padding on the sides."""
+    masked = elements if scan.pads[1] or scan.pads[3] else 0
+    select = (bits + masked) * (tokens - 1) / 3.0
+    gates = bits if masked else 0
+    return Cost((select + 0.25 * gates, 2 * select + gates))
 
 
 def _join_cost(stage: JoinStage) -> Cost:
@@ -375,10 +382,9 @@ def _line_buffer(scan: Scan, lanes: int, bits: int) -> Cost:
 
 
 def _window_registers(scan: Scan, lanes: int, bits: int) -> Cost:
-    """The registers under the kernel; where there is padding, a gate each."""
+    """The columns that are held under the kernel."""
     count = scan.kernel[0] * scan.steps(lanes).span * scan.channels * bits
-    gates = (0.25 * count, 1.0 * count) if any(scan.pads) else (0.0, 0.0)
-    return Cost((gates[0], gates[1] + count), (1.0 * count, 1.2 * count))
+    return Cost((0.0, 1.0 * count), (1.0 * count, 1.2 * count))
 
 
 def _comparators(stage: PoolStage) -> Cost:

@@ -139,6 +139,8 @@ def why_no_faster(choices: Choices, stages: Sequence[Stage], board: Board, utili
 
 
 def _folding(stage: Stage) -> str:
+    if isinstance(stage, PortStage):
+        return f"{stage.beat} elements a beat"
     if not isinstance(stage, SumStage):
         return f"{stage.lanes} lanes"
     return f"pe {stage.pe} simd {stage.simd}" + (f" pixels {stage.pixels}" if stage.pixels > 1 else "")

@@ -32,7 +32,7 @@ _REASONS = (
         "every column under the kernel is a register, so that all move in one cycle",
     ),
     (r"ARRAY_PARTITION variable=within ", "every column under the kernel is masked in the same cycle"),
-    (r"ARRAY_PARTITION variable=view ", "the elements under the kernel seen as tokens: wires"),
+    (r"ARRAY_PARTITION variable=(view|shown) ", "the elements under the kernel seen as tokens: wires"),
     (r"ARRAY_PARTITION variable=(sums|total) ", "the {0} of all lanes are read and written in one cycle"),
     (r"DEPENDENCE variable=lines inter false", "a place comes back after a row, when what was written is there"),
     (r"EXPRESSION_BALANCE off", "the plan asks for a chain, which the tools would make a tree again"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from bitwright.backends.hls.board import Board, load_board
 from bitwright.backends.hls.csim import Accelerator, Port, loaded, read_network
 from bitwright.backends.hls.estimate import estimate
 from bitwright.backends.hls.fifos import sized
+from bitwright.backends.hls.loops import loops_of
 from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
 from bitwright.backends.hls.stages import JoinStage, PortStage, Stage, SumStage, stages_of
@@ -381,6 +383,35 @@ def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
         )
         if all(stage.possible for stage in made):
             return made
+
+
+def paired_interval(stage: SumStage, frames: int = 6) -> int:
+    """Cycles from frame to frame of a window and a product with a FIFO of two words between, step by step."""
+    window, product = loops_of(stage)
+    walk, take = [0] * window.trips, [0] * product.trips  # tokens that each trip gives, and takes
+    for trip in window.write_trip(np.arange(window.tokens_out)).tolist():
+        walk[trip] += 1
+    for trip in product.read_trip(0, np.arange(product.tokens_in[0])).tolist():
+        take[trip] += 1
+    assert sum(walk) == sum(take)
+    assert max(walk) == max(take) == 1
+    fifo: deque[int] = deque()
+    at, ends, cycle = [0, 0], [], 0
+    while len(ends) < frames:
+        held = len(fifo)
+        if not take[at[1]] or held > 0:
+            if take[at[1]]:
+                fifo.popleft()
+            at[1] += 1
+            if at[1] == len(take):
+                at[1] = 0
+                ends.append(cycle)
+        if not walk[at[0]] or held < 2:
+            if walk[at[0]]:
+                fifo.append(0)
+            at[0] = (at[0] + 1) % len(walk)
+        cycle += 1
+    return ends[-1] - ends[-2]
 
 
 def write(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -32,7 +31,6 @@ from bitwright.backends.hls.estimate import (
     rom_shape,
     stage_cycles,
 )
-from bitwright.backends.hls.loops import loops_of
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
 from bitwright.backends.hls.stages import (
     ForkStage,
@@ -473,35 +471,6 @@ def test_a_loop_takes_its_trips_and_the_depth_of_its_pipeline() -> None:
     assert CALL == 2
 
 
-def interval_of(stage: SumStage, frames: int = 6) -> int:
-    """Cycles from frame to frame of a window and a product with a FIFO of two words between, step by step."""
-    window, product = loops_of(stage)
-    walk, take = [0] * window.trips, [0] * product.trips  # tokens that each trip gives, and takes
-    for trip in window.write_trip(np.arange(window.tokens_out)).tolist():
-        walk[trip] += 1
-    for trip in product.read_trip(0, np.arange(product.tokens_in[0])).tolist():
-        take[trip] += 1
-    assert sum(walk) == sum(take)
-    assert max(walk) == max(take) == 1
-    fifo: deque[int] = deque()
-    at, ends, cycle = [0, 0], [], 0
-    while len(ends) < frames:
-        held = len(fifo)
-        if not take[at[1]] or held > 0:
-            if take[at[1]]:
-                fifo.popleft()
-            at[1] += 1
-            if at[1] == len(take):
-                at[1] = 0
-                ends.append(cycle)
-        if not walk[at[0]] or held < 2:
-            if walk[at[0]]:
-                fifo.append(0)
-            at[0] = (at[0] + 1) % len(walk)
-        cycle += 1
-    return ends[-1] - ends[-2]
-
-
 def test_a_window_and_a_product_that_wait_for_each_other_take_no_longer_than_estimated(networks: ModuleType) -> None:
     """Stepped through cycle by cycle with the FIFO of two words that layers.hpp has between them."""
     found = []
@@ -509,7 +478,7 @@ def test_a_window_and_a_product_that_wait_for_each_other_take_no_longer_than_est
         _, stages, _ = networks.drawn(seed)
         for stage in stages:
             if isinstance(stage, SumStage) and stage.scan is not None:
-                took, longest = interval_of(stage), max(process.trips for process in processes(stage))
+                took, longest = networks.paired_interval(stage), max(process.trips for process in processes(stage))
                 assert longest <= took <= stage_cycles(stage), stage.line
                 found.append((took > longest, (stage_cycles(stage) - took) / took))
     assert len(found) > 30

@@ -71,11 +71,13 @@ struct Scan {
         return top == 0 || row >= above;
     }
 
-    // Whether a column that is held, of those from the windows' first, is the image's.
+    // Whether a column that is held, of those from the windows' first, is the image's: of most it always is.
     bool within(int column) const {
 #pragma HLS INLINE
-        const int at = static_cast<int>(out_col) * pixels + column - left;
-        return (L::pad_left == 0 || at >= first_col * pixels) && (L::pad_right == 0 || at < end_col * pixels);
+        const int at = static_cast<int>(out_col) * pixels + column - left, end = end_col * pixels;
+        const bool after_start = column - left >= first_col * pixels || at >= first_col * pixels;
+        const bool before_end = last_col * pixels + column - left < end || at < end;
+        return after_start && before_end;
     }
 
     bool last_group() const {

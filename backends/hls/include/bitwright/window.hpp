@@ -114,11 +114,16 @@ void window2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<ty
             for (int x = 0; x < Scan<L>::span; ++x) within[x] = scan.within(x);
 #ifdef BITWRIGHT_AP_TYPES
             T view[W::tokens][W::out_lanes];  // the same registers, seen as tokens: wires
+            bool shown[W::tokens][W::out_lanes];
 #pragma HLS ARRAY_PARTITION variable=view complete dim=0
+#pragma HLS ARRAY_PARTITION variable=shown complete dim=0
             for (int t = 0; t < W::tokens; ++t) {
-                for (int n = 0; n < W::out_lanes; ++n) view[t][n] = within[W::column(t, n)] ? window[W::place(t, n)] : T(0);
+                for (int n = 0; n < W::out_lanes; ++n) {
+                    view[t][n] = window[W::place(t, n)];
+                    shown[t][n] = within[W::column(t, n)];
+                }
             }
-            for (int n = 0; n < W::out_lanes; ++n) token[n] = view[turn][n];
+            for (int n = 0; n < W::out_lanes; ++n) token[n] = shown[turn][n] ? view[turn][n] : T(0);
 #else
             for (int n = 0; n < W::out_lanes; ++n) {
                 token[n] = within[W::column(turn, n)] ? window[W::place(turn, n)] : T(0);

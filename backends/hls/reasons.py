@@ -20,7 +20,7 @@ _REASONS = (
     (r"ARRAY_RESHAPE variable=weights .*dim=2", "the weights of pe rows, which work side by side, are one word"),
     (r"ARRAY_RESHAPE variable=weights .*dim=3", "the weights of simd columns, which work side by side, are one word"),
     (r"ARRAY_RESHAPE variable=(bias|shift) ", "the {0} of pe rows is one word"),
-    (r"ARRAY_PARTITION variable=acc ", "pe sums grow side by side, each in a register"),
+    (r"ARRAY_PARTITION variable=acc ", "pe sums of each pixel grow side by side, each in a register"),
     (r"ARRAY_PARTITION variable=products ", "the products of a row are added in one cycle"),
     (r"ARRAY_PARTITION variable=pairs ", "the sums of a level of the adder tree are wires"),
     (
@@ -67,6 +67,19 @@ def rom_reason(stage: SumStage, board: Board) -> str:
     choices = [f"{blocks:,} BRAM18", f"{luts:,} LUT"]
     taken, left = choices if rom_in_bram(stage, board) else choices[::-1]
     return f"{size}: {taken} rather than {left}, the smaller share of the board"
+
+
+def pixels_reason(stage: Stage) -> str:
+    """Why a layer works on several pixels at once, or on those that come together one after another; "" for neither."""
+    if not isinstance(stage, SumStage) or stage.vectors == 1:
+        return ""
+    if stage.pixels == 1:
+        return f"{stage.vectors} windows come together, quicker than one pixel a cycle, and are taken one after another"
+    weights = stage.outputs * stage.inputs
+    return (
+        f"{stage.pixels} pixels at once: all {weights:,} weights work in every cycle,"
+        f" and a pixel at a time would take {stage.positions:,}"
+    )
 
 
 def depth_reason(stage: Stage, side: int) -> str:

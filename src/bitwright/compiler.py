@@ -17,6 +17,7 @@ from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.package import check_target, write_package
 from bitwright.backends.hls.plan import UTILISATION, Plan, bottleneck, plan
 from bitwright.backends.hls.plan_file import read_plan
+from bitwright.backends.hls.reasons import pixels_reason
 from bitwright.backends.hls.stages import SumStage, ports_of, stages_of, why_not
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import Score, score
@@ -90,6 +91,7 @@ class Compiled:
                     "pe": stage.pe if isinstance(stage, SumStage) else None,
                     "simd": stage.simd if isinstance(stage, SumStage) else None,
                     "pixels": stage.pixels if isinstance(stage, SumStage) else None,
+                    "pixels_reason": pixels_reason(stage),
                     "fifo": [stage.depth(side) for side in range(len(stage.reads))],
                     "cycles": cycles,
                     "lut": cost.lut,

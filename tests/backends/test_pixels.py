@@ -22,6 +22,7 @@ from bitwright.backends.hls.estimate import stage_cycles
 from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.plan import bottleneck, plan
 from bitwright.backends.hls.plan_file import plan_text, read_plan
+from bitwright.backends.hls.reasons import pixels_reason
 from bitwright.backends.hls.stages import ForkStage, JoinStage, PoolStage, Stage, SumStage, ports_of, stages_of
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
@@ -216,6 +217,16 @@ def test_no_pixels_are_offered_where_a_layer_does_not_take_them(networks: Module
     assert first.lanes == 1
     for stage in plan(stages_of(parse(NETWORKS["ways"])), large(networks)).stages:
         assert stage.name not in ("ways.m", "ways.g") or stage.lanes <= 2
+
+
+def test_a_layer_says_why_it_takes_several_pixels(networks: ModuleType) -> None:
+    stages = plan(stages_of(parse(NETWORKS["digits"])), large(networks)).stages
+    first = next(stage for stage in stages if isinstance(stage, SumStage))
+    assert pixels_reason(first) == (
+        f"{first.pixels} pixels at once: all 75 weights work in every cycle, and a pixel at a time would take 96"
+    )
+    assert pixels_reason(replace(first, pixels=1)).startswith(f"{first.vectors} windows come together")
+    assert pixels_reason(replace(first, lanes=1, pixels=1)) == pixels_reason(stages[0]) == ""
 
 
 @pytest.mark.parametrize(

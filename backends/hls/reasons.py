@@ -31,6 +31,7 @@ _REASONS = (
         r"ARRAY_PARTITION variable=columns ",
         "every column under the kernel is a register, so that all move in one cycle",
     ),
+    (r"ARRAY_PARTITION variable=vectors ", "the vectors of a token, of which a round takes some: wires"),
     (r"ARRAY_PARTITION variable=within ", "every column under the kernel is masked in the same cycle"),
     (r"ARRAY_PARTITION variable=(view|shown) ", "the elements under the kernel seen as tokens: wires"),
     (r"ARRAY_PARTITION variable=(sums|total) ", "the {0} of all lanes are read and written in one cycle"),

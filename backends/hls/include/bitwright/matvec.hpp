@@ -60,10 +60,10 @@ void matvec(hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>>& in,
         } else {
             x = buffer[chunk];
         }
-        Vec<typename L::In, L::pixels * F::width> vector;
-        BITWRIGHT_TOKEN(vector);
-        for (int n = 0; n < L::pixels * F::width; ++n) {
-            vector[n] = x[(F::rounds > 1 ? static_cast<int>(round) * L::pixels * F::width : 0) + n];
+        typename L::In::Type vectors[F::rounds][L::pixels * F::width];  // of the token: wires
+#pragma HLS ARRAY_PARTITION variable=vectors complete dim=0
+        for (int r = 0; r < F::rounds; ++r) {
+            for (int n = 0; n < L::pixels * F::width; ++n) vectors[r][n] = x[r * L::pixels * F::width + n];
         }
 
         for (int p = 0; p < L::pixels * L::pe; ++p) {
@@ -72,14 +72,15 @@ void matvec(hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>>& in,
             Product products[L::simd];
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
             for (int s = 0; s < L::simd; ++s) {
-                products[s] = L::Weight::template times<Product>(weights[fold][row][s], vector[first + s]);
+                const typename L::In::Type factor = vectors[round][first + s];
+                products[s] = L::Weight::template times<Product>(weights[fold][row][s], factor);
             }
             const Sum sum = Adders<L::adder_tree, L::simd, F::product_bits>::sum(products);
 #else
             Sum sum = 0;  // exact in any order: g++ may add as it likes
             for (int s = 0; s < L::simd; ++s) {
-                sum = static_cast<Sum>(sum +
-                                       L::Weight::template times<Product>(weights[fold][row][s], vector[first + s]));
+                const typename L::In::Type factor = vectors[round][first + s];
+                sum = static_cast<Sum>(sum + L::Weight::template times<Product>(weights[fold][row][s], factor));
             }
 #endif
             const Acc sofar = chunk == 0 ? Acc(bias[group][row]) : acc[p];

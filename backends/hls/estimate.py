@@ -247,11 +247,14 @@ def _sum_cost(stage: SumStage, board: Board) -> Cost:
 
 
 def _cutting(scan: Scan, tokens: int, bits: int, elements: int) -> Cost:
-    """The multiplexers that cut windows into tokens, and the masks of padding on the sides."""
-    masked = elements if scan.pads[1] or scan.pads[3] else 0
-    select = (bits + masked) * (tokens - 1) / 3.0
-    gates = bits if masked else 0
-    return Cost((select + 0.25 * gates, 2 * select + gates))
+    """The multiplexers that cut windows into tokens; where padding lies beside the image, a gate a bit and a mask an
+    element, which follows from the number of the token and the columns that are masked.
+    """
+    select = bits * (tokens - 1) / 3.0
+    if not (scan.pads[1] or scan.pads[3]):
+        return Cost((select, 2 * select))
+    masks = elements * (1.0 + tokens / 16.0)
+    return Cost((select + 0.25 * bits, 2 * select + bits + masks))
 
 
 def _join_cost(stage: JoinStage) -> Cost:

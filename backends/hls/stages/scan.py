@@ -1,14 +1,14 @@
 """The walk of a kernel over an image: how its geometry and the width of its tokens make steps (scan.hpp).
 
-A step takes one token: a group of channels of a pixel, or P whole pixels that lie side by side in a row. Padding takes
-no step. The registers hold the columns under the kernel in the order in which they came, across the ends of rows, and
-what is not of the image is zero by masks:
+A step takes one token: a group of channels of a pixel, or P whole pixels that lie side by side in a row. Padding above
+and beside the image takes no step. The registers hold the columns under the kernel in the order in which they came,
+across the ends of rows, and what is not of the image is zero by masks:
 
-    top, left      = min(pad, kernel - 1)                  rows and columns of zeros by masks
-    ahead          = ((P / stride - 1) stride + kernel - 1 - left) div P       tokens that a window's own is behind
-    cols           = max(in / P, out)                      tokens of a row
+    top, left      = min(pad, kernel - 1)                                   rows and columns of zeros by masks
+    ahead          = ((P / stride - 1) stride + kernel - 1 - left) div P    tokens for which a window waits
+    cols           = max(in / P, out)                                       tokens of a row
     delay          = (kernel rows - 1 - top) cols + ahead
-    steps          = delay + rows of windows x cols, the last of them up to its last window
+    steps          = delay + those to the last window's own token, and no less than there are tokens
 
 Padding that is wider than the kernel gives windows of padding alone; only that takes steps, before the image.
 """

@@ -1,8 +1,8 @@
 // The walk of a kernel over an image, one token a step: the counters that window.hpp, maxpool.hpp and avgpool.hpp share.
 //
-// A token is a group of channels of a pixel, or some whole pixels that lie side by side. Padding takes no step: the
-// columns under the kernel are held in the order in which they came, across the ends of rows, and those that are not of
-// the image count as padding. A token's windows are complete `delay` tokens after it. (Padding that is wider than the
+// A token is a group of channels of a pixel, or some whole pixels that lie side by side. Padding above and beside the
+// image takes no step: the columns under the kernel are held in the order in which they came, across the ends of rows,
+// and those that are not of the image count as padding. A token's windows are complete `delay` tokens after it. (Padding that is wider than the
 // kernel gives windows of nothing else; for it the image begins at `first_row`, `first_col`.)
 //
 // A layer L defines   channels, in_rows, in_cols, out_rows, out_cols, kernel_rows, kernel_cols, stride_rows,

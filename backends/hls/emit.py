@@ -213,8 +213,10 @@ class _Emitter:
 
     def interface(self) -> list[tuple[str, str]]:
         """The pragmas of the top function, each with its reason."""
-        words = "an AXI stream of one element a beat, for the DMA"
-        found = [(f"#pragma HLS INTERFACE axis port={port}", words) for port in self.ports]
+        found = [
+            (f"#pragma HLS INTERFACE axis port={port}", f"an AXI stream for the DMA, elements a beat: {stage.beat}")
+            for port, stage in zip(self.ports, (self.input, self.output), strict=True)
+        ]
         found.append(("#pragma HLS INTERFACE s_axilite port=return", "the processor starts it and takes its interrupt"))
         found.append(("#pragma HLS DATAFLOW", "all stages work at once, on frames that follow each other"))
         return found

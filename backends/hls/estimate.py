@@ -2,12 +2,13 @@
 
 Cycles. Every process is one pipelined loop of interval 1: trips - 1 + DEPTH - 1 cycles, 2 for the call around it; a
 dataflow region takes a new frame every (slowest process + 1) cycles. The trip counts are those of the C++ headers.
-    window     padded places x groups of channels + positions x (tokens of a window - 1)
-    product    positions x (outputs / pe) x (inputs / simd)
-    pooling    padded places x groups of channels            port  elements / elements of a beat
+    window     steps of the walk (stages/scan.py) + tokens of windows x (chunks of a window - 1)
+    product    positions / pixels x (outputs / pe) x (inputs / simd)
+    pooling    steps of the walk                             port  elements / elements of a beat
     others     a token a trip; concat the tokens of both sides, global pooling those that enter
     A convolution's window and product share a FIFO of 2 words, so the product waits at the ends of rows and frames:
-    between two windows pass max(folds, steps of the walk to the next + chunks - 1) cycles, summed over a frame.
+    between two windows pass max(folds, steps of the walk to the next + chunks - 1) cycles, summed over a frame, less
+    what a quicker walk has put into the FIFO by then.
 Latency. A process starts when its first token comes, ends no earlier than those before it and its own last tokens.
 BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios of RAMB18; a shallow ROM goes to LUTs
     where that is the smaller share of the board. FIFOs count where they are read from, at the depths of fifos.py.
@@ -44,7 +45,7 @@ from bitwright.backends.hls.cost import (
     memory,
     rom_luts,
 )
-from bitwright.backends.hls.loops import DEPTH, Loop, Walk, loops_of
+from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
 from bitwright.backends.hls.stages import (
     ADDITION,
     DEFAULT_DEPTH,
@@ -132,7 +133,8 @@ def estimate(stages: Sequence[Stage], board: Board) -> Estimate:
 def stage_cycles(stage: Stage) -> int:
     """Cycles of a stage from frame to frame, when others never make it wait."""
     if isinstance(stage, SumStage):
-        return int(sum_cycles(stage, np.array(stage.lanes), np.array(stage.pe), np.array(stage.simd)))
+        folding = (stage.lanes, stage.pe, stage.simd, stage.pixels)
+        return int(sum_cycles(stage, *(np.array(number) for number in folding)))
     return loop_cycles(max(loop.trips for loop in loops_of(stage))) + float_depth(stage)
 
 
@@ -150,35 +152,43 @@ def _sum_depth(stage: SumStage, simd: Ints) -> Ints:
     return np.asarray(cores.DEPTH - DEPTH + cores.TREE_LEVEL * np.ceil(np.log2(simd)).astype(np.int64))
 
 
-def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> Ints:
-    """The same of a sum in many foldings at once; where its window and its product wait for each other, until both end.
-
-    Between two windows pass the folds of a position or the steps of the walk, whichever takes longer.
-    """
+def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints, pixels: Ints) -> Ints:
+    """The same of a sum in many foldings at once: a window and a product wait for each other, until both end."""
     chunks = stage.inputs // simd
-    vectors = stage.outputs // pe if stage.depthwise else np.full_like(pe, stage.groups)
-    turns = stage.outputs // pe // vectors
+    own = stage.outputs // pe if stage.depthwise else np.full_like(pe, stage.groups)  # vectors of a position
+    turns = stage.outputs // pe // own
     if isinstance(stage, FloatSumStage):
         turns = np.where(chunks == 1, turns, np.maximum(turns, ADDITION))
-    folds = vectors * chunks * turns
+    folds, tokens = own * chunks * turns, own * chunks
     depth = _sum_depth(stage, simd)
-    tokens = vectors * chunks
     scan = stage.scan
     if scan is None:
-        width = pe * simd if stage.depthwise else simd
+        width = pixels * (pe * simd if stage.depthwise else simd)
         gathering = stage.positions * stage.groups * stage.inputs // np.gcd(lanes, width)
-        return np.asarray(loop_cycles(np.maximum(gathering, stage.positions * folds)) + depth)
-    top, left, bottom, right = scan.pads
-    group = scan.channels // lanes
-    row = (left + scan.size[1] + right) * group
-    steps = (top + scan.size[0] + bottom) * row
-    right_step, back = scan.strides[1] * group, (scan.out[1] - 1) * scan.strides[1] * group
-    down = row * scan.strides[0] - back
-    around = steps - (scan.out[0] - 1) * scan.strides[0] * row - back
-    coupled = scan.out[0] * (scan.out[1] - 1) * np.maximum(folds, right_step + tokens - 1)
-    coupled += (scan.out[0] - 1) * np.maximum(folds, down + tokens - 1) + np.maximum(folds, around + tokens - 1)
-    apart = np.maximum(steps + stage.positions * (tokens - 1), stage.positions * folds)
+        apart = np.maximum(gathering, stage.positions // pixels * folds)
+        return np.asarray(loop_cycles(apart) + depth)
+    windows, total, row, right = _walked(scan, lanes)
+    folds = folds * (windows // pixels)  # of a token of windows
+    ends = scan.out[1] // windows  # in a row
+    back = (ends - 1) * right
+    down, around = row * scan.strides[0] - back, total - (scan.out[0] - 1) * scan.strides[0] * row - back
+    # What is in the FIFO when a row's last windows are taken gives the walk time: where its two words hold whole tokens
+    # of windows, and as far as it was ahead; less a cycle each for a word that leaves and one that comes.
+    ahead = np.clip((ends - 1) * (folds - right - tokens + 1), 0, np.maximum(2 // tokens * folds - 2, 0))
+    coupled = scan.out[0] * (ends - 1) * np.maximum(folds, right + tokens - 1)
+    coupled += (scan.out[0] - 1) * np.maximum(folds, down + tokens - 1 - ahead)
+    coupled += np.maximum(folds, around + tokens - 1 - ahead)
+    apart = np.maximum(total + scan.out[0] * ends * (tokens - 1), scan.out[0] * ends * folds)
     return np.asarray(np.maximum(loop_cycles(apart), coupled + DEPTH) + depth)
+
+
+def _walked(scan: Scan, lanes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Of tokens of these widths: windows side by side; steps of a frame, of a row, and from window to window."""
+    different, places = np.unique(lanes, return_inverse=True)
+    known = [scan.steps(int(width)) for width in different]
+    numbers = np.array([(s.windows, s.total, s.row, s.stride * s.groups) for s in known], np.int64)
+    windows, total, row, right = numbers.T[:, places.reshape(lanes.shape)]
+    return windows, total, row, right
 
 
 def processes(stage: Stage) -> list[Process]:
@@ -189,11 +199,6 @@ def processes(stage: Stage) -> list[Process]:
 
 def _process(stage: Stage, loop: Loop) -> Process:
     """A loop's trips, those until its first token leaves, and those after its last one has come."""
-    if isinstance(loop, Walk):
-        _, left, bottom, right = loop.scan.pads
-        top, extra = loop.scan.pads[0], 0 if loop.each else loop.tokens - 1
-        fill = (loop.scan.kernel[0] - 1 - top) * loop.row + (loop.scan.kernel[1] - left) * loop.groups
-        return Process(loop.trips, max(fill, 1), bottom * loop.row + right * loop.groups + extra + 1)
     if isinstance(stage, PortStage):
         return Process(loop.trips, stage.lanes // stage.beat, stage.lanes // stage.beat)
     first = 1 + int(loop.write_trip(np.zeros(1, np.int64))[0])
@@ -214,6 +219,8 @@ def entry_cost(stage: Stage) -> Cost:
     found = memory(stage.depth(0), stage.lanes * given.width) if stage.reads else Cost()
     if isinstance(stage, SumStage | PoolStage | MeanStage) and stage.scan is not None:
         found += _line_buffer(stage.scan, stage.lanes, given.width)
+    if isinstance(stage, SumStage) and stage.scan is not None:
+        found += _window_registers(stage.scan, stage.lanes, given.width)
     return found
 
 
@@ -251,15 +258,34 @@ def engine_cost(stage: Stage, board: Board) -> Cost:
 
 
 def _sum_cost(stage: SumStage, board: Board) -> Cost:
-    chunk_bits = stage.width * stage.in_format.width
-    total = multipliers(stage) + rom(stage, board) + memory(DEFAULT_DEPTH, chunk_bits)
-    if stage.sharing > 1:
-        total += memory(stage.inputs // stage.simd, chunk_bits)
+    bits = stage.width * stage.vectors * stage.in_format.width  # of a token
+    chunks = stage.inputs // stage.simd
+    total = multipliers(stage) + rom(stage, board) + memory(DEFAULT_DEPTH, bits)
+    if stage.turns > 1:
+        total += memory(chunks, bits)
     if stage.scan is not None:
-        total += _window_registers(stage)
+        total += _sum_cutting(stage)
     if isinstance(stage, ScaledSumStage):
         total += _scaling(stage)
     return total + Cost((60.0, 250.0), (60.0, 250.0))
+
+
+def _sum_cutting(stage: SumStage) -> Cost:
+    elements = stage.width * stage.vectors  # of a token
+    assert stage.scan is not None
+    tokens = stage.inputs * stage.groups // stage.width
+    return _cutting(stage.scan, tokens, elements * stage.in_format.width, elements)
+
+
+def _cutting(scan: Scan, tokens: int, bits: int, elements: int) -> Cost:
+    """The multiplexers that cut windows into tokens; where padding lies beside the image, a gate a bit and a mask an
+    element, which follows from the number of the token and the columns that are masked.
+    """
+    select = bits * (tokens - 1) / 3.0
+    if not (scan.pads[1] or scan.pads[3]):
+        return Cost((select, 2 * select))
+    masks = elements * (1.0 + tokens / 16.0)
+    return Cost((select + 0.25 * bits, 2 * select + bits + masks))
 
 
 def _float_cost(stage: Stage, board: Board) -> Cost:
@@ -270,7 +296,7 @@ def _float_cost(stage: Stage, board: Board) -> Cost:
         total = products + cores.widen(stage.in_format) * stage.width + (out + cores.clip(stage.clip)) * lanes
         total += rom(stage, board) + memory(DEFAULT_DEPTH, stage.width * stage.in_format.width)
         total += memory(stage.turns, FLOAT_BITS * stage.pe) if stage.simd < stage.inputs else Cost()
-        total += _window_registers(stage) if stage.scan is not None else Cost()
+        total += _sum_cutting(stage) if stage.scan is not None else Cost()
     elif isinstance(stage, RealPointStage):
         total = (cores.widen(stage.in_format) + cores.clip(stage.clip) + out) * lanes
     elif isinstance(stage, RealJoinStage):
@@ -343,16 +369,18 @@ def _mean_cost(stage: MeanStage) -> Cost:
 
 
 def multipliers(stage: SumStage) -> Cost:
-    """pe x simd products, their adder trees, the accumulators and the rounding."""
-    count, pe = stage.pe * stage.simd, stage.pe
+    """pe x simd x pixels products, their adder trees, the accumulators and the rounding."""
+    pe = stage.pe * stage.pixels
+    count = pe * stage.simd
     w, a, acc = stage.weight_format.width, stage.in_format.width, stage.acc_bits
     dsp = products_in_dsp(stage)
     low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
+    taken = stage.width * stage.pixels * a
     spread = int(stage.shift.max()) - int(stage.shift.min()) if stage.shift.size else 0
     rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
     return Cost(
         (count * low + pe * rounding[0], count * high + pe * rounding[1]),
-        (pe * acc + stage.width * a, 2.0 * pe * acc + stage.width * a + count * (w + a)),
+        (pe * acc + taken, 2.0 * pe * acc + taken + count * (w + a)),
         0,
         count * dsp,
     )
@@ -393,20 +421,16 @@ def rom_in_bram(stage: SumStage, board: Board) -> bool:
 
 def _line_buffer(scan: Scan, lanes: int, bits: int) -> Cost:
     held = scan.kernel[0] - 1
-    if held == 0:
-        return Cost()
-    _, left, _, right = scan.pads
-    return memory((left + scan.size[1] + right) * (scan.channels // lanes), held * lanes * bits)
+    return memory(scan.steps(lanes).row, held * lanes * bits) if held else Cost()
 
 
-def _window_registers(stage: SumStage) -> Cost:
-    """The registers under the kernel, and the multiplexers that cut them into chunks."""
-    bits = stage.inputs * stage.groups * stage.in_format.width
-    tokens = stage.inputs * stage.groups // stage.width
-    select = stage.width * stage.in_format.width * (tokens - 1) / 3.0
-    return Cost((select, 2 * select + bits), (1.0 * bits, 1.2 * bits))
+def _window_registers(scan: Scan, lanes: int, bits: int) -> Cost:
+    """The columns that are held under the kernel."""
+    count = scan.kernel[0] * scan.steps(lanes).span * scan.channels * bits
+    return Cost((0.0, 1.0 * count), (1.0 * count, 1.2 * count))
 
 
 def _comparators(stage: PoolStage) -> Cost:
-    count = stage.lanes * (stage.scan.kernel[0] + stage.scan.kernel[1] - 2) * stage.format.width
+    rows, cols = stage.scan.kernel
+    count = (stage.lanes * (rows - 1) + stage.out_lanes * (cols - 1)) * stage.format.width
     return Cost((0.75 * count + 40, 2.0 * count + 200), (1.0 * count + 40, 2.0 * count + 200))

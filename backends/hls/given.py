@@ -22,13 +22,15 @@ FUSED = ("relu", "clip", "maxpool")
 class Given:
     """What is decided about a layer; None where it is not.
 
-    pe, simd: rows and columns of its matrix that work in a cycle; partition: the same as factors of the dimensions 2
-    and 3 of the weights; lanes: elements a token of an add, mul or concat; adder_tree: rather than a chain; storage: of
-    the weights; fusion: what the layer does besides; fifo: words of the FIFOs that enter, one an input.
+    pe, simd: rows and columns of its matrix that work in a cycle; pixels: positions for which they do; partition: pe
+    and simd as factors of the dimensions 2 and 3 of the weights; lanes: elements a token of an add, mul or concat;
+    adder_tree: rather than a chain; storage: of the weights; fusion: what the layer does besides; fifo: words of the
+    FIFOs that enter, one an input.
     """
 
     pe: int | None = None
     simd: int | None = None
+    pixels: int | None = None
     partition: tuple[int, int] | None = None
     lanes: int | None = None
     adder_tree: bool | None = None
@@ -49,7 +51,7 @@ def keys_of(stage: Stage) -> tuple[str, ...]:
     """What can be decided about a stage."""
     own: tuple[str, ...] = ()
     if isinstance(stage, SumStage):
-        own = ("pe", "simd", "partition", "adder_tree", "storage", "fusion")
+        own = ("pe", "simd", "pixels", "partition", "adder_tree", "storage", "fusion")
     elif isinstance(stage, JoinStage):
         own = ("lanes",)
     return (*own, *(("fifo",) if stage.reads else ()))
@@ -95,11 +97,32 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
     _divides(stage.name, "simd", simd, stage.inputs, "the inputs of one output")
     if pe and simd and pe * simd > MOST_MULTIPLIERS:
         raise CompileError(f"%{stage.name}: pe {pe} simd {simd} is more than {MOST_MULTIPLIERS:,} multipliers")
+    _check_pixels(stage, given.pixels or 1, pe, simd)
     _check_fusion(stage, given, fusion_of(stage, stages))
     if given.adder_tree is False and isinstance(stage, FloatSumStage):
         raise CompileError(f"%{stage.name}: float32 products are added by a tree", help="leave adder_tree out")
     stage = replace(stage, storage=given.storage or "")
     return stage if given.adder_tree is None else replace(stage, adder_tree=given.adder_tree)
+
+
+def _check_pixels(stage: SumStage, pixels: int, pe: int | None, simd: int | None) -> None:
+    """Several pixels work side by side where nothing else is left to fold."""
+    if pixels == 1:
+        return
+    whole = (stage.outputs, stage.inputs)
+    _divides(stage.name, "pixels", pixels, stage.positions, "its positions")
+    if not replace(stage, scan=None, pe=whole[0], simd=whole[1], pixels=pixels).possible:
+        raise CompileError(f"%{stage.name}: pixels {pixels}, but its groups of channels take turns")
+    if pe not in (None, whole[0]) or simd not in (None, whole[1]):
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels}, but its rows and columns take turns",
+            help=f"several pixels at once have pe {whole[0]} simd {whole[1]}",
+        )
+    count = pixels * whole[0] * whole[1]
+    if count > MOST_MULTIPLIERS:
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels} is {count:,} multipliers, more than {MOST_MULTIPLIERS:,}",
+        )
 
 
 def _check_fusion(stage: SumStage, given: Given, found: tuple[str, ...]) -> None:
@@ -135,7 +158,10 @@ def folding_of(name: str, given: Given) -> tuple[int | None, int | None]:
 
 def foldings_of(given: Decisions) -> Foldings:
     """The foldings that are given, as the search takes them."""
-    return {name: (one.lanes, None) if one.lanes is not None else folding_of(name, one) for name, one in given.items()}
+    return {
+        name: (one.lanes, None, None) if one.lanes is not None else (*folding_of(name, one), one.pixels)
+        for name, one in given.items()
+    }
 
 
 def deepened(stages: Sequence[Stage], given: Decisions) -> list[Stage]:

@@ -24,6 +24,7 @@ from bitwright.backends.hls.stages import (
     PortStage,
     Scan,
     Stage,
+    Steps,
     SumStage,
 )
 
@@ -84,19 +85,19 @@ class Regrouping(Loop):
 
 @dataclass(frozen=True)
 class Product(Loop):
-    """The matrix-vector product: `chunks` tokens a vector, over which `sharing` groups of rows go."""
+    """The matrix-vector product: `chunks` tokens, over which it goes `turns` times."""
 
     chunks: int
-    sharing: int
+    turns: int
 
     def read_trip(self, side: int, token: Ints) -> Ints:
-        return token // self.chunks * (self.sharing * self.chunks) + token % self.chunks
+        return token // self.chunks * (self.turns * self.chunks) + token % self.chunks
 
     def write_trip(self, token: Ints) -> Ints:
         return (token + 1) * self.chunks - 1
 
     def reads_until(self, side: int, trip: Ints) -> Ints:
-        vector, within = np.divmod(trip, self.sharing * self.chunks)
+        vector, within = np.divmod(trip, self.turns * self.chunks)
         read = vector * self.chunks + np.minimum(within + 1, self.chunks)
         return np.asarray(np.clip(read, 0, self.tokens_in[side]))
 
@@ -132,10 +133,10 @@ class Turns(Loop):
 
 @dataclass(frozen=True)
 class Walk(Loop):
-    """A kernel's walk over a padded image, in steps of a group of channels.
+    """A kernel's walk over an image, in steps of a token.
 
-    tokens: those of a window, which leaves where its last pixel has come in; for a pooling (`each`) every group of
-    channels of that pixel gives one at once.
+    tokens: those that the windows of a step leave in, from the step with which their last pixel has come; for a pooling
+    (`each`) every group of channels of that pixel gives one at once.
     """
 
     scan: Scan
@@ -143,35 +144,32 @@ class Walk(Loop):
     tokens: int
     each: bool
 
-    @property
-    def groups(self) -> int:
-        return self.scan.channels // self.lanes
+    @cached_property
+    def steps(self) -> Steps:
+        return self.scan.steps(self.lanes)
 
     @property
-    def row(self) -> int:
-        """Steps of a row."""
-        _, left, _, right = self.scan.pads
-        return (left + self.scan.size[1] + right) * self.groups
+    def words(self) -> int:
+        """Tokens of a row of the image."""
+        return self.steps.tokens * self.steps.groups
 
     @cached_property
     def ends(self) -> Ints:
-        """The step that completes each window, or with `each` its first group of channels."""
-        scan = self.scan
-        rows = np.arange(scan.out[0], dtype=np.int64) * scan.strides[0] + scan.kernel[0] - 1
-        cols = np.arange(scan.out[1], dtype=np.int64) * scan.strides[1] + scan.kernel[1] - 1
-        last = 0 if self.each else self.groups - 1
-        return np.asarray((rows[:, None] * self.row + cols[None, :] * self.groups + last).reshape(-1))
+        """The step that completes each token's windows, or with `each` their first group of channels."""
+        steps = self.steps
+        rows = np.arange(self.scan.out[0], dtype=np.int64) * self.scan.strides[0] * steps.row
+        cols = np.arange(self.scan.out[1] // steps.windows, dtype=np.int64) * steps.stride * steps.groups
+        last = steps.delay * steps.groups + (0 if self.each else steps.groups - 1)
+        return np.asarray((rows[:, None] + cols[None, :] + last).reshape(-1))
 
     @cached_property
     def _end_trips(self) -> Ints:
-        """The trip in which each window's first token leaves."""
+        """The trip in which each one's first token leaves."""
         return self.ends if self.each else self.ends + np.arange(len(self.ends)) * (self.tokens - 1)
 
     def read_trip(self, side: int, token: Ints) -> Ints:
-        top, left, _, _ = self.scan.pads
-        pixel, group = np.divmod(token, self.groups)
-        row, col = np.divmod(pixel, self.scan.size[1])
-        step = (top + row) * self.row + (left + col) * self.groups + group
+        row, word = np.divmod(token, self.words)
+        step = (self.steps.first[0] + row) * self.steps.row + self.steps.first[1] * self.steps.groups + word
         if self.each:
             return np.asarray(step)
         return np.asarray(step + np.searchsorted(self.ends, step, "left") * (self.tokens - 1))
@@ -180,12 +178,11 @@ class Walk(Loop):
         return np.asarray(self._end_trips[token // self.tokens] + token % self.tokens)
 
     def reads_until(self, side: int, trip: Ints) -> Ints:
-        top, left, _, _ = self.scan.pads
-        row, rest = np.divmod(self._step(trip), self.row)
-        words = self.scan.size[1] * self.groups
-        whole = np.clip(row - top, 0, self.scan.size[0]) * words
-        inside = (row >= top) & (row < top + self.scan.size[0])
-        return np.asarray(whole + np.where(inside, np.clip(rest + 1 - left * self.groups, 0, words), 0))
+        row, place = np.divmod(self._step(trip), self.steps.row)
+        row = row - self.steps.first[0]
+        begun = np.clip(place + 1 - self.steps.first[1] * self.steps.groups, 0, self.words)
+        inside = (row >= 0) & (row < self.scan.size[0])
+        return np.asarray(np.clip(row, 0, self.scan.size[0]) * self.words + np.where(inside, begun, 0))
 
     def _step(self, trip: Ints) -> Ints:
         if self.each:
@@ -242,7 +239,7 @@ def loops_of(stage: Stage) -> list[Loop]:
         return _join(stage)
     if isinstance(stage, PoolStage) or (isinstance(stage, MeanStage) and stage.scan is not None):
         assert stage.scan is not None
-        return [_walk(stage.scan, stage.lanes, stage.reads, stage.writes, stage.scan.channels // stage.lanes, True)]
+        return [_walk(stage.scan, stage.lanes, stage.reads, stage.writes, each=True)]
     tokens = stage.elements // stage.lanes
     if isinstance(stage, MeanStage):
         trips = stage.positions * tokens
@@ -252,17 +249,19 @@ def loops_of(stage: Stage) -> list[Loop]:
 
 
 def _sum(stage: SumStage) -> list[Loop]:
-    chunks, groups = stage.inputs // stage.simd, stage.outputs // stage.pe
-    entering = stage.positions * (groups // stage.sharing) * chunks
+    chunks, rounds = stage.inputs // stage.simd, stage.positions // stage.pixels
+    trips = rounds * (stage.outputs // stage.pe) * chunks
+    entering = trips // (stage.sharing * stage.vectors // stage.pixels)
     inner = (stage.name + " vectors",)
-    streams = (inner, stage.writes, (entering,), stage.positions * groups)
-    product: Loop = Product(entering * stage.sharing, *streams, chunks, stage.sharing)
+    streams = (inner, stage.writes, (entering,), trips // chunks)
+    product: Loop = Product(trips, *streams, chunks, stage.turns)
     if isinstance(stage, FloatSumStage):
         product = Turns(entering * stage.turns, *streams, chunks, stage.sharing, stage.turns)
     if stage.scan is not None:
-        return [_walk(stage.scan, stage.lanes, stage.reads, inner, entering // stage.positions, False), product]
+        tokens = entering * stage.vectors // stage.positions
+        return [_walk(stage.scan, stage.lanes, stage.reads, inner, tokens), product]
     elements = stage.positions * stage.groups * stage.inputs
-    return [_regrouping(stage.lanes, stage.width, elements, stage.reads, inner), product]
+    return [_regrouping(stage.lanes, stage.width * stage.vectors, elements, stage.reads, inner), product]
 
 
 def _join(stage: JoinStage) -> list[Loop]:
@@ -290,10 +289,13 @@ def _regrouping(width: int, to: int, elements: int, reads: tuple[str, ...], writ
     )
 
 
-def _walk(scan: Scan, lanes: int, reads: tuple[str, ...], writes: tuple[str, ...], tokens: int, each: bool) -> Walk:
-    top, left, bottom, right = scan.pads
-    groups, positions = scan.channels // lanes, scan.out[0] * scan.out[1]
-    steps = (top + scan.size[0] + bottom) * (left + scan.size[1] + right) * groups
-    trips = steps if each else steps + positions * (tokens - 1)
-    entering = scan.size[0] * scan.size[1] * groups
-    return Walk(trips, reads, writes, (entering,), positions * tokens, scan, lanes, tokens, each)
+def _walk(
+    scan: Scan, lanes: int, reads: tuple[str, ...], writes: tuple[str, ...], tokens: int = 1, each: bool = False
+) -> Walk:
+    """tokens: those of a step's windows; of a pooling (`each`) as many as its pixel has groups of channels."""
+    steps = scan.steps(lanes)
+    tokens = steps.groups if each else tokens
+    ends = scan.out[0] * scan.out[1] // steps.windows
+    trips = steps.total if each else steps.total + ends * (tokens - 1)
+    entering = scan.size[0] * steps.tokens * steps.groups
+    return Walk(trips, reads, writes, (entering,), ends * tokens, scan, lanes, tokens, each)

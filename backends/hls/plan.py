@@ -1,6 +1,7 @@
 """Chooses every layer's folding: the fastest design that a share of the board holds.
 
-pe rows of a layer's matrix and simd of its columns work in each cycle. For an interval T, the stages take those
+pe rows of a layer's matrix and simd of its columns work in each cycle, and where those are all there are, for several
+pixels at once. For an interval T, the stages take those
 foldings that are cheapest together and all take a frame every T cycles. They depend on each other by the widths of the
 tokens between them alone; widths.py finds the cheapest for all widths at once. The smallest T whose design fits is
 found by bisection over all that some folding has.
@@ -139,7 +140,11 @@ def why_no_faster(choices: Choices, stages: Sequence[Stage], board: Board, utili
 
 
 def _folding(stage: Stage) -> str:
-    return f"pe {stage.pe} simd {stage.simd}" if isinstance(stage, SumStage) else f"{stage.lanes} lanes"
+    if isinstance(stage, PortStage):
+        return f"{stage.beat} elements a beat"
+    if not isinstance(stage, SumStage):
+        return f"{stage.lanes} lanes"
+    return f"pe {stage.pe} simd {stage.simd}" + (f" pixels {stage.pixels}" if stage.pixels > 1 else "")
 
 
 def _fitting(choices: Choices, target: int, board: Board, utilisation: float, aside: Cost) -> list[Stage] | None:

@@ -3,6 +3,7 @@
 [layers.conv1]
 pe = 6                       # output channels in a cycle
 simd = 5                     # inputs of each in a cycle
+pixels = 1                   # for which they work side by side
 partition = [6, 5]           # of the weights, dimensions 2 and 3: pe and simd
 adder_tree = true            # false: a chain of adders
 storage = "bram"             # of the weights; lut, or logic where all work in every cycle
@@ -41,6 +42,7 @@ def _numbers(value: Any) -> bool:
 _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pe": (_number, "a whole number above 0"),
     "simd": (_number, "a whole number above 0"),
+    "pixels": (_number, "a whole number above 0"),
     "lanes": (_number, "a whole number above 0"),
     "partition": (lambda value: _numbers(value) and len(value) == 2, "two whole numbers above 0, [pe, simd]"),
     "fifo": (lambda value: _number(value) or _numbers(value), "a number of words, or a list of one an input"),
@@ -109,7 +111,7 @@ def plan_text(plan: Plan, origin: str) -> str:
 def _entries(stage: Stage, plan: Plan) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(stage, SumStage):
-        found = {"pe": stage.pe, "simd": stage.simd, "partition": [stage.pe, stage.simd]}
+        found = {"pe": stage.pe, "simd": stage.simd, "pixels": stage.pixels, "partition": [stage.pe, stage.simd]}
         found |= {"adder_tree": stage.adder_tree, "storage": storage_of(stage, rom_in_bram(stage, plan.board))}
         found["fusion"] = list(fusion_of(stage, plan.stages))
     elif isinstance(stage, JoinStage):

@@ -35,7 +35,7 @@ _REASONS = (
     (r"ARRAY_PARTITION variable=x ", "every element of the token is a float that all rows read"),
     (r"ARRAY_PARTITION variable=last ", "the sums that took turns are added in one trip"),
     (r"ARRAY_PARTITION variable=(totals|added) ", "the {0} of a trip are written side by side"),
-    (r"ARRAY_PARTITION variable=acc ", "pe sums grow side by side, each in a register"),
+    (r"ARRAY_PARTITION variable=acc ", "pe sums of each pixel grow side by side, each in a register"),
     (r"ARRAY_PARTITION variable=products ", "the products of a row are added in one cycle"),
     (r"ARRAY_PARTITION variable=pairs ", "the sums of a level of the adder tree are wires"),
     (
@@ -46,7 +46,9 @@ _REASONS = (
         r"ARRAY_PARTITION variable=columns ",
         "every column under the kernel is a register, so that all move in one cycle",
     ),
-    (r"ARRAY_PARTITION variable=view ", "the elements under the kernel seen as tokens: wires"),
+    (r"ARRAY_PARTITION variable=vectors ", "the vectors of a token, of which a round takes some: wires"),
+    (r"ARRAY_PARTITION variable=within ", "every column under the kernel is masked in the same cycle"),
+    (r"ARRAY_PARTITION variable=(view|shown) ", "the elements under the kernel seen as tokens: wires"),
     (r"ARRAY_PARTITION variable=(sums|total) ", "the {0} of all lanes are read and written in one cycle"),
     (r"DEPENDENCE variable=lines inter false", "a place comes back after a row, when what was written is there"),
     (r"EXPRESSION_BALANCE off", "the plan asks for a chain, which the tools would make a tree again"),
@@ -86,6 +88,19 @@ def rom_reason(stage: SumStage, board: Board) -> str:
     choices = [f"{blocks:,} BRAM18", f"{luts:,} LUT"]
     taken, left = choices if rom_in_bram(stage, board) else choices[::-1]
     return f"{size}: {taken} rather than {left}, the smaller share of the board"
+
+
+def pixels_reason(stage: Stage) -> str:
+    """Why a layer works on several pixels at once, or on those that come together one after another; "" for neither."""
+    if not isinstance(stage, SumStage) or stage.vectors == 1:
+        return ""
+    if stage.pixels == 1:
+        return f"{stage.vectors} windows come together, quicker than one pixel a cycle, and are taken one after another"
+    weights = stage.outputs * stage.inputs
+    return (
+        f"{stage.pixels} pixels at once: all {weights:,} weights work in every cycle,"
+        f" and a pixel at a time would take {stage.positions:,}"
+    )
 
 
 def depth_reason(stage: Stage, side: int) -> str:

@@ -94,8 +94,9 @@ class Shapes:
             _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
             _numbers(printer, {"multiplier_bits": _bits(stage.multiplier), "offset_bits": _bits(stage.offset)})
             _flags(printer, {"one_scale": stage.one_scale, "has_offset": bool(stage.offset.any())})
-        count = stage.pe * stage.simd
+        count = stage.multipliers
         note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
+        _numbers(printer, {"vectors": stage.vectors, "pixels": stage.pixels})
         _numbers(printer, {"lanes": stage.lanes, "simd": stage.simd, "pe": stage.pe}, note)
 
     def _mean(self, printer: Printer, stage: MeanStage) -> None:

@@ -1,7 +1,8 @@
 """The cheapest foldings for an interval, over all widths of the tokens between the stages.
 
-A stage's choices are a table: a width for each class of streams that it touches (streams between which nothing changes
-the width are one class), and the simd or the like that is its own. For an interval T and a price for each resource,
+A stage's choices are a table: a width for each class of streams that it touches (streams whose widths follow from each
+other are one class), and the simd or the like that is its own. A layer whose tokens are wider than its rows gives
+several pixels at once. For an interval T and a price for each resource,
 every table becomes the price of the cheapest choice of at most T cycles for each combination of widths; the sum of all
 tables is minimised by eliminating one class after the other, that with the fewest neighbours first. That is exact, and
 quick as long as few branches run side by side.
@@ -32,9 +33,8 @@ from bitwright.backends.hls.estimate import (
 from bitwright.backends.hls.stages import (
     WIDEST_BEAT,
     JoinStage,
-    MeanStage,
-    PoolStage,
     PortStage,
+    Scan,
     Stage,
     SumStage,
 )
@@ -42,7 +42,8 @@ from bitwright.backends.hls.stages import (
 MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
 SCARCE = 1e9  # how much more the scarce resource counts than all together
 
-Foldings = Mapping[str, tuple[int | None, int | None]]  # by layer: (pe or lanes, simd), None where free
+# By layer: (pe or lanes, simd, pixels), None where free.
+Foldings = Mapping[str, tuple[int | None, int | None, int | None]]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -80,7 +81,8 @@ class Choices:
         self.board = board
         self.names = tuple(_resources(Cost(), board))
         self.classes: dict[str, int] = {}
-        self.widths: list[tuple[int, ...]] = []
+        self.widths: list[tuple[int, ...]] = []  # of each class, where it begins
+        self.tokens: dict[str, tuple[int, ...]] = {}  # of each stream, for the widths of its class; 0: impossible
         known: dict[object, _Table] = {}
         self.tables = [self._table(index, known) for index in range(len(self.stages))]
         self.order = _order([table.axes for table in self.tables], len(self.widths))
@@ -92,66 +94,83 @@ class Choices:
         entering = [self.classes[stream] for stream in stage.reads]
         own: tuple[int, ...]
         if isinstance(stage, SumStage):
-            pe, simd = self.given.get(stage.name, (None, None))
-            leaving = self._new(stage, divisors(stage.parallel_rows) if pe is None else (pe,))
+            pe, simd, pixels = self.given.get(stage.name, (None, None, None))
+            leaving = self._new(stage, _leaving(stage, pe, pixels))
             own = divisors(stage.inputs) if simd is None else (simd,)
         elif isinstance(stage, JoinStage):
-            left, right = stage.channels
-            lanes, _ = self.given.get(stage.name, (None, None))
-            both = divisors(int(np.gcd(left, right))) if lanes is None else (lanes,)
+            lanes = self.given.get(stage.name, (None,))[0]
+            both = divisors(int(np.gcd(*stage.channels))) if lanes is None else (lanes,)
             leaving, own = self._new(stage, both), (1,)
         elif isinstance(stage, PortStage):
             own = _beats(stage)
             leaving = self._new(stage, own) if stage.is_input else entering[0]
         else:
             leaving, own = entering[0], (1,)
-            self.classes |= dict.fromkeys(stage.writes, leaving)
+            self._follow(stage, leaving)
         axes = tuple(dict.fromkeys([*entering, leaving]))
-        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(self.widths[axis] for axis in axes), own)
+        streams = [self.tokens[stream] for stream in (*stage.reads, *stage.writes[:1])]
+        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(streams), own)
         if key not in known:
             known[key] = self._filled(index, axes, entering, leaving, own)
         return replace(known[key], stage=index, axes=axes)
 
     def _new(self, stage: Stage, widths: tuple[int, ...]) -> int:
         self.widths.append(widths)
-        self.classes[stage.name] = len(self.widths) - 1
+        self.classes[stage.name], self.tokens[stage.name] = len(self.widths) - 1, widths
         return len(self.widths) - 1
+
+    def _follow(self, stage: Stage, leaving: int) -> None:
+        """The streams that leave a stage without a choice are of the class that enters."""
+        enter = self.tokens[stage.reads[0]]
+        entered = [stage.entered_by([width]) if width else None for width in enter]
+        widths = tuple(made.out_lanes if made is not None and made.possible else 0 for made in entered)
+        for stream in stage.writes:
+            self.classes[stream], self.tokens[stream] = leaving, widths
 
     def _filled(
         self, index: int, axes: tuple[int, ...], entering: Sequence[int], leaving: int, own: tuple[int, ...]
     ) -> _Table:
         stage = self.stages[index]
-        widths = [np.array(self.widths[axis]) for axis in axes]
-        grid = np.meshgrid(*widths, np.array(own), indexing="ij")
+        sizes = [np.arange(len(self.widths[axis])) for axis in axes]
+        grid = np.meshgrid(*sizes, np.array(own), indexing="ij")
+
+        def tokens(stream: str, axis: int) -> Ints:
+            return np.asarray(np.array(self.tokens[stream], np.int64)[grid[axes.index(axis)]])
+
+        enter = [tokens(stream, axis) for stream, axis in zip(stage.reads, entering, strict=True)]
         if isinstance(stage, SumStage):
-            lanes, pe = (grid[axes.index(axis)] for axis in (entering[0], leaving))
-            cycles, shares = self._sum(stage, lanes, pe, grid[-1])
+            cycles, shares = self._sum(stage, enter[0], tokens(stage.name, leaving), grid[-1])
         elif isinstance(stage, JoinStage):
-            left, right, lanes = (grid[axes.index(axis)] for axis in (*entering, leaving))
-            cycles, shares = self._join(stage, left, right, lanes)
+            cycles, shares = self._join(stage, enter[0], enter[1], tokens(stage.name, leaving))
         elif isinstance(stage, PortStage):
-            both = grid[0] * (WIDEST_BEAT + 1) + grid[-1]  # one number for a token and a beat
+            width = tokens(stage.name, leaving) if stage.is_input else enter[0]
+            both = width * (WIDEST_BEAT + 1) + grid[-1]  # one number for a token and a beat
             cycles, shares = self._each(
                 both, lambda number: folded(stage, number // (WIDEST_BEAT + 1), number % (WIDEST_BEAT + 1))
             )
         else:
-            cycles, shares = self._each(grid[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
+            cycles, shares = self._each(enter[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
         return _Table(index, axes, own, cycles, shares)
 
-    def _sum(self, stage: SumStage, lanes: Ints, pe: Ints, simd: Ints) -> tuple[Floats, Floats]:
+    def _sum(self, stage: SumStage, lanes: Ints, width: Ints, simd: Ints) -> tuple[Floats, Floats]:
         """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
-        takes = np.vectorize(lambda width: stage.scan is None or stage.scan.takes(width), otypes=[bool])(lanes)
-        possible = takes & (pe * simd <= MOST_MULTIPLIERS)
-        cycles = np.where(possible, sum_cycles(stage, lanes, pe, simd), np.inf)
-        entry = self._looked_up(lanes, lambda width: entry_cost(replace(stage, lanes=width)))
-        both = np.where(possible, pe * (stage.inputs + 1) + simd, stage.inputs + 2)  # one number for a folding
-        engine = self._looked_up(
-            both,
-            lambda number: engine_cost(
-                replace(stage, pe=number // (stage.inputs + 1), simd=number % (stage.inputs + 1)), self.board
-            ),
-        )
-        return cycles, entry + engine
+        pe, pixels = _rows(stage, width)
+        takes = np.isin(lanes, [w for w in np.unique(lanes) if w and (stage.scan is None or stage.scan.takes(w))])
+        lanes = np.where(takes, lanes, 1)
+        windows = pixels if stage.scan is None else _windows(stage.scan, lanes)
+        number = ((windows * (1 + width.max()) + width) * (stage.inputs + 1) + simd).reshape(-1)
+        _, first, places = np.unique(number, return_index=True, return_inverse=True)
+        made = [
+            replace(stage, lanes=int(at[0]), pe=int(at[1]), simd=int(at[2]), pixels=int(at[3]))
+            for at in zip(*(axis.reshape(-1)[first] for axis in (lanes, pe, simd, pixels)), strict=True)
+        ]
+        fits = np.array([one.possible and one.multipliers <= MOST_MULTIPLIERS for one in made], bool)
+        engines = [engine_cost(one, self.board) if fit else Cost() for one, fit in zip(made, fits, strict=True)]
+        possible = takes & fits[places].reshape(lanes.shape)
+        cycles = np.where(possible, sum_cycles(stage, lanes, pe, simd, pixels), np.inf)
+        entry = self._looked_up(lanes, lambda given: entry_cost(replace(stage, lanes=given)))
+        rows = [list(_resources(engine, self.board).values()) for engine in engines]
+        return cycles, entry + np.array(rows).T[:, places.reshape(lanes.shape)]
 
     def _join(self, stage: JoinStage, left: Ints, right: Ints, lanes: Ints) -> tuple[Floats, Floats]:
         most = 1 + max(stage.channels)
@@ -166,7 +185,8 @@ class Choices:
         elements = [stage.side_positions(side) * stage.channels[side] for side in (0, 1)]
         slowest = np.maximum(elements[0] // np.gcd(left, lanes), elements[1] // np.gcd(right, lanes))
         together = sum(elements) if stage.op == "concat" else elements[0]
-        cycles = (loop_cycles(np.maximum(slowest, together // lanes)) + float_depth(stage)).astype(np.float64)
+        slowest = loop_cycles(np.maximum(slowest, together // lanes)) + float_depth(stage)
+        cycles = np.where(left * right > 0, slowest, np.inf)
         return cycles, entering(0, left) + entering(1, right) + engine
 
     def _each(self, widths: Ints, made: Callable[[int], Stage | None]) -> tuple[Floats, Floats]:
@@ -204,11 +224,9 @@ class Choices:
         made: list[Stage] = []
         for table, best in zip(self.tables, bests, strict=True):
             stage = self.stages[table.stage]
-            width = {axis: self.widths[axis][picked[axis]] for axis in table.axes}
             own = table.own[int(best[tuple(picked[axis] for axis in table.axes)])]
-            entered = stage.entered_by([width[self.classes[stream]] for stream in stage.reads])
-            leaving = self.classes[stage.writes[0]] if stage.writes else table.axes[0]
-            chosen = folded(entered, width[leaving], own)
+            widths = [self.tokens[stream][picked[self.classes[stream]]] for stream in (*stage.reads, *stage.writes[:1])]
+            chosen = folded(stage.entered_by(widths[: len(stage.reads)]), widths[-1], own)
             assert chosen is not None
             made.append(chosen)
         return made
@@ -217,7 +235,7 @@ class Choices:
 def plain(stage: Stage) -> Stage:
     """A stage without the folding and the depths of an earlier plan."""
     if isinstance(stage, SumStage):
-        return replace(stage, lanes=1, depths=(), pe=1, simd=1)
+        return replace(stage, lanes=1, depths=(), pe=1, simd=1, pixels=1)
     if isinstance(stage, JoinStage):
         return replace(stage, lanes=1, depths=(), entering=(1, 1), least=(1, 1))
     if isinstance(stage, PortStage):
@@ -232,17 +250,36 @@ def _beats(stage: PortStage) -> tuple[int, ...]:
 
 def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
     """The stage, whose entering widths are set, with tokens of `width` leaving; None if it takes no such tokens."""
+    if not width or not stage.lanes:
+        return None
     if isinstance(stage, SumStage):
-        return replace(stage, pe=width, simd=own)
-    if isinstance(stage, JoinStage):
-        return replace(stage, lanes=width)
-    if isinstance(stage, PortStage):
-        return None if width % own else replace(stage, lanes=width, beat=own)
-    if isinstance(stage, PoolStage | MeanStage) and stage.scan is not None:
-        return stage if stage.scan.takes(stage.lanes) else None
-    if isinstance(stage, MeanStage):
-        return None if stage.channels % stage.lanes else stage
-    return stage
+        pe, pixels = _rows(stage, np.array(width))
+        stage = replace(stage, pe=int(pe), pixels=int(pixels), simd=own)
+    elif isinstance(stage, JoinStage):
+        stage = replace(stage, lanes=width)
+    elif isinstance(stage, PortStage):
+        stage = replace(stage, lanes=width, beat=own)
+    return stage if stage.possible else None
+
+
+def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, ...]:
+    """The widths of the tokens that may leave a layer: some rows of a pixel, or all rows of several pixels."""
+    rows = divisors(stage.parallel_rows) if pe is None else (pe,)
+    most = MOST_MULTIPLIERS // (stage.outputs * stage.inputs)
+    side_by_side = [n for n in divisors(stage.positions) if 1 < n <= most and stage.outputs in rows]
+    counts = side_by_side if pixels is None else [n for n in (pixels,) if n in side_by_side]
+    return (*(rows if pixels in (None, 1) else ()), *(stage.outputs * n for n in counts))
+
+
+def _rows(stage: SumStage, width: Ints) -> tuple[Ints, Ints]:
+    """(pe, pixels) of tokens that leave: those that are wider than a pixel hold several."""
+    pixels = np.maximum(1, width // stage.outputs)
+    return width // pixels, pixels
+
+
+def _windows(scan: Scan, lanes: Ints) -> Ints:
+    different, places = np.unique(lanes, return_inverse=True)
+    return np.array([scan.steps(int(width)).windows for width in different])[places.reshape(lanes.shape)]
 
 
 def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStage:

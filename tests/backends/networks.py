@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from bitwright.backends.hls.board import Board, load_board
 from bitwright.backends.hls.csim import Accelerator, Port, loaded, read_network
 from bitwright.backends.hls.estimate import estimate
 from bitwright.backends.hls.fifos import sized
+from bitwright.backends.hls.loops import loops_of
 from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
-from bitwright.backends.hls.stages import JoinStage, MeanStage, PoolStage, PortStage, Stage, SumStage, stages_of
+from bitwright.backends.hls.stages import JoinStage, PortStage, Stage, SumStage, stages_of
 from bitwright.ir import edit
 from bitwright.ir.assign import activation_values, spread, weight_values
 from bitwright.ir.errors import CompileError
@@ -101,7 +103,7 @@ def drawn(seed: int) -> tuple[Graph, list[Stage], Array]:
                 raise
 
 
-REFUSALS = ("sums need", "falls on different steps", "fewer than 4", "places from its result", "levels")
+REFUSALS = ("sums need", "falls on different steps", "places from its result", "levels")
 
 
 def _architecture(name: str, rng: Rng) -> Builder:
@@ -308,31 +310,45 @@ BLOCKS = {
 
 def folded(
     stages: Sequence[Stage],
-    choose: Callable[[SumStage], tuple[int, int]],
+    choose: Callable[[SumStage], tuple[int, ...]],
     join: Callable[[JoinStage], int] = lambda stage: 1,
     port: Callable[[PortStage], tuple[int, int]] = lambda stage: (stage.lanes, 1),
 ) -> list[Stage]:
-    """The stages with the (pe, simd) that `choose` gives for each layer, and the lanes and depths that follow.
+    """The stages with the lanes and depths that follow from what is chosen.
 
-    join: the lanes of an add, mul or concat; port: the lanes and the elements of a beat.
+    choose: (pe, simd) or (pe, simd, pixels) of a layer; join: the lanes of an add, mul or concat; port: the lanes and
+    the elements of a beat.
     """
+    made = unsized(stages, choose, join, port)
+    if not all(stage.possible for stage in made):
+        return made  # no design, so there are no depths
+    return sized(made, estimate(made, BOARD).interval)
+
+
+def unsized(
+    stages: Sequence[Stage],
+    choose: Callable[[SumStage], tuple[int, ...]],
+    join: Callable[[JoinStage], int],
+    port: Callable[[PortStage], tuple[int, int]],
+) -> list[Stage]:
+    """The same without depths; it ends behind the first stage that is not possible."""
     made: list[Stage] = []
     widths: dict[str, int] = {}
     for stage in stages:
         stage = stage.entered_by([widths[stream] for stream in stage.reads])
         if isinstance(stage, SumStage):
-            pe, simd = choose(stage)
-            stage = replace(stage, pe=pe, simd=simd)
+            pe, simd, pixels = (*choose(stage), 1)[:3]
+            stage = replace(stage, pe=pe, simd=simd, pixels=pixels)
         elif isinstance(stage, JoinStage):
             stage = replace(stage, lanes=join(stage))
         elif isinstance(stage, PortStage):
             lanes, beat = port(stage)
             stage = replace(stage, lanes=lanes, beat=beat)
         made.append(stage)
+        if not stage.possible:
+            break
         widths |= dict.fromkeys(stage.writes, stage.out_lanes)
-    if not rows_are_long(made):
-        return made  # no design, so there are no depths
-    return sized(made, estimate(made, BOARD).interval)
+    return made
 
 
 def joint_widths(stage: JoinStage) -> tuple[int, ...]:
@@ -346,24 +362,56 @@ def port_widths(stage: PortStage) -> list[tuple[int, int]]:
     return [(lanes, beat) for lanes in (fit if stage.is_input else [stage.lanes]) for beat in fit if lanes % beat == 0]
 
 
-def rows_are_long(stages: Sequence[Stage]) -> bool:
-    """Whether every stage takes the tokens that enter: whole pixels, and enough in a row for a line buffer."""
-    scans = [(stage.scan, stage.lanes) for stage in stages if isinstance(stage, SumStage | PoolStage | MeanStage)]
-    means = [stage for stage in stages if isinstance(stage, MeanStage)]
-    whole = all(stage.channels % stage.lanes == 0 for stage in means)
-    return whole and all(scan is None or scan.takes(lanes) for scan, lanes in scans)
+def sum_foldings(stage: SumStage) -> list[tuple[int, int, int]]:
+    """Every (pe, simd, pixels) of a layer: several pixels only where nothing else is left to fold."""
+    found = [(pe, simd, 1) for pe in divisors(stage.parallel_rows) for simd in divisors(stage.inputs)]
+    whole = stage.outputs, stage.inputs
+    alone = stage.groups in (1, stage.outputs)
+    return found + [(*whole, n) for n in divisors(stage.positions) if n > 1 and alone and n * math.prod(whole) <= 4096]
 
 
 def randomly_folded(stages: Sequence[Stage], rng: Rng) -> list[Stage]:
+    def one(choices: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        return choices[int(rng.integers(len(choices)))]
+
     while True:
         made = folded(
             stages,
-            lambda s: (pick(rng, *divisors(s.parallel_rows)), pick(rng, *divisors(s.inputs))),
+            lambda s: one(sum_foldings(s)),
             lambda s: pick(rng, *joint_widths(s)),
-            lambda s: port_widths(s)[int(rng.integers(len(port_widths(s))))],
+            lambda s: one(port_widths(s)),
         )
-        if rows_are_long(made):
+        if all(stage.possible for stage in made):
             return made
+
+
+def paired_interval(stage: SumStage, frames: int = 6) -> int:
+    """Cycles from frame to frame of a window and a product with a FIFO of two words between, step by step."""
+    window, product = loops_of(stage)
+    walk, take = [0] * window.trips, [0] * product.trips  # tokens that each trip gives, and takes
+    for trip in window.write_trip(np.arange(window.tokens_out)).tolist():
+        walk[trip] += 1
+    for trip in product.read_trip(0, np.arange(product.tokens_in[0])).tolist():
+        take[trip] += 1
+    assert sum(walk) == sum(take)
+    assert max(walk) == max(take) == 1
+    fifo: deque[int] = deque()
+    at, ends, cycle = [0, 0], [], 0
+    while len(ends) < frames:
+        held = len(fifo)
+        if not take[at[1]] or held > 0:
+            if take[at[1]]:
+                fifo.popleft()
+            at[1] += 1
+            if at[1] == len(take):
+                at[1] = 0
+                ends.append(cycle)
+        if not walk[at[0]] or held < 2:
+            if walk[at[0]]:
+                fifo.append(0)
+            at[0] = (at[0] + 1) % len(walk)
+        cycle += 1
+    return ends[-1] - ends[-2]
 
 
 def write(

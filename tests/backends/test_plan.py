@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -66,17 +65,32 @@ def fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
 
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
     sums = [stage for stage in stages if isinstance(stage, SumStage)]
-    pairs = [list(itertools.product(divisors(stage.outputs), divisors(stage.inputs))) for stage in sums]
-    first, last = ports_of(stages)
+    pairs = [networks.sum_foldings(stage) for stage in sums]
+    first, _ = ports_of(stages)
     for entering, *chosen in itertools.product(networks.port_widths(first), *pairs):
-        leaving = replace(last, lanes=chosen[-1][0] if sums else entering[0])
+        leaving = leaving_port(networks, stages, entering, chosen)
+        if leaving is None:
+            continue
         for port in networks.port_widths(leaving):
             upcoming, ends = iter(chosen), iter((entering, port))
             made = networks.folded(
                 stages, lambda _, next_=upcoming: next(next_), port=lambda _, next_=ends: next(next_)
             )
-            if networks.rows_are_long(made):
+            if possible(made):
                 yield made
+
+
+def leaving_port(
+    networks: ModuleType, stages: Sequence[Stage], entering: tuple[int, int], chosen: Sequence[tuple[int, int, int]]
+) -> PortStage | None:
+    """The output with the lanes that reach it, or None if a stage on the way does not take its tokens."""
+    upcoming = iter(chosen)
+    made = networks.unsized(stages[:-1], lambda _: next(upcoming), lambda _: 1, lambda _: entering)
+    return replace(ports_of(stages)[1], lanes=made[-1].out_lanes) if possible(made) else None
+
+
+def possible(stages: Sequence[Stage]) -> bool:
+    return all(stage.possible for stage in stages)
 
 
 def chains(networks: ModuleType, most: int, first: int = 0) -> Iterator[list[Stage]]:
@@ -84,7 +98,7 @@ def chains(networks: ModuleType, most: int, first: int = 0) -> Iterator[list[Sta
     for seed in itertools.count(first):
         _, stages, _ = networks.drawn(seed)
         sums = [stage for stage in stages if isinstance(stage, SumStage)]
-        count = int(np.prod([len(divisors(s.outputs)) * len(divisors(s.inputs)) for s in sums]))
+        count = int(np.prod([len(networks.sum_foldings(s)) for s in sums]))
         count *= len(networks.port_widths(ports_of(stages)[0]))
         if 4 < count <= most:
             yield networks.folded(stages, lambda _: (1, 1))
@@ -120,19 +134,18 @@ def every_branching(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[l
     """Every folding of layers and joins."""
     chosen = [stage for stage in stages if isinstance(stage, SumStage | JoinStage)]
     choices = [
-        networks.joint_widths(stage)
-        if isinstance(stage, JoinStage)
-        else list(itertools.product(divisors(stage.parallel_rows), divisors(stage.inputs)))
+        networks.joint_widths(stage) if isinstance(stage, JoinStage) else networks.sum_foldings(stage)
         for stage in chosen
     ]
     first, last = ports_of(stages)
     for entering, *made in itertools.product(networks.port_widths(first), *choices):
         pick = dict(zip((stage.name for stage in chosen), made, strict=True))
-        leaving = replace(last, lanes=pick[last.reads[0]][0])
+        before = pick[last.reads[0]]
+        leaving = replace(last, lanes=before if isinstance(before, int) else before[0] * before[2])
         for port in networks.port_widths(leaving):
             every = {**pick, first.name: entering, last.name: port}
             folded = networks.folded(stages, *[lambda s, every=every: every[s.name]] * 3)
-            if networks.rows_are_long(folded):
+            if possible(folded):
                 yield folded
 
 
@@ -244,15 +257,15 @@ def test_a_plan_keeps_to_the_rules(networks: ModuleType) -> None:
         _, stages, _ = networks.drawn(seed)
         found = plan(stages, networks.BOARD, 0.5)
         assert fits(found.stages, networks.BOARD, 0.5)
-        assert networks.rows_are_long(found.stages)
+        assert possible(found.stages)
         lanes = found.stages[0].lanes
         for stage, given in zip(found.stages, stages, strict=True):
             assert stage.lanes == lanes
             assert replace_folding(stage) == replace_folding(given)
             if isinstance(stage, SumStage):
                 assert stage.outputs % stage.pe == 0 == stage.inputs % stage.simd
-                assert stage.pe * stage.simd <= MOST_MULTIPLIERS
-                assert stage.scan is None or stage.scan.channels % lanes == 0
+                assert stage.pe * stage.simd * stage.pixels <= MOST_MULTIPLIERS
+                assert stage.scan is None or stage.scan.channels % lanes == 0 or lanes % stage.scan.channels == 0
             lanes = stage.out_lanes
         assert found.stages[-1].elements % lanes == 0
         assert found.estimate.interval == estimate(found.stages, networks.BOARD).interval
@@ -262,7 +275,7 @@ def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
     plain = replace(stage, lanes=1, depths=())
     plain = replace(plain, beat=1) if isinstance(plain, PortStage) else plain
-    return repr(replace(plain, pe=1, simd=1) if isinstance(plain, SumStage) else plain)
+    return repr(replace(plain, pe=1, simd=1, pixels=1) if isinstance(plain, SumStage) else plain)
 
 
 FLAT = """graph @flat {
@@ -458,41 +471,6 @@ def test_a_loop_takes_its_trips_and_the_depth_of_its_pipeline() -> None:
     assert CALL == 2
 
 
-def interval_of(stage: SumStage, frames: int = 6) -> int:
-    """Cycles from frame to frame of a window and a product with a FIFO of two words between, step by step."""
-    assert stage.scan is not None
-    scan, chunks, groups = stage.scan, stage.inputs // stage.simd, stage.outputs // stage.pe
-    top, left, bottom, right = scan.pads
-    walk: list[bool] = []  # whether each step of the window gives a token
-    for row in range(top + scan.size[0] + bottom):
-        for col in range(left + scan.size[1] + right):
-            for group in range(scan.channels // stage.lanes):
-                down, across = row - scan.kernel[0] + 1, col - scan.kernel[1] + 1
-                here = down >= 0 <= across and down % scan.strides[0] == 0 == across % scan.strides[1]
-                complete = here and group == scan.channels // stage.lanes - 1
-                walk += [True] * chunks if complete else [False]
-    take = ([True] * chunks + [False] * (groups - 1) * chunks) * stage.positions  # whether the product reads
-    assert sum(walk) == sum(take)
-    assert (len(walk), len(take)) == tuple(process.trips for process in processes(stage))
-    fifo: deque[int] = deque()
-    at, ends, cycle = [0, 0], [], 0
-    while len(ends) < frames:
-        held = len(fifo)
-        if take[at[1]] is False or held > 0:
-            if take[at[1]]:
-                fifo.popleft()
-            at[1] += 1
-            if at[1] == len(take):
-                at[1] = 0
-                ends.append(cycle)
-        if walk[at[0]] is False or held < 2:
-            if walk[at[0]]:
-                fifo.append(0)
-            at[0] = (at[0] + 1) % len(walk)
-        cycle += 1
-    return ends[-1] - ends[-2]
-
-
 def test_a_window_and_a_product_that_wait_for_each_other_take_no_longer_than_estimated(networks: ModuleType) -> None:
     """Stepped through cycle by cycle with the FIFO of two words that layers.hpp has between them."""
     found = []
@@ -500,7 +478,7 @@ def test_a_window_and_a_product_that_wait_for_each_other_take_no_longer_than_est
         _, stages, _ = networks.drawn(seed)
         for stage in stages:
             if isinstance(stage, SumStage) and stage.scan is not None:
-                took, longest = interval_of(stage), max(process.trips for process in processes(stage))
+                took, longest = networks.paired_interval(stage), max(process.trips for process in processes(stage))
                 assert longest <= took <= stage_cycles(stage), stage.line
                 found.append((took > longest, (stage_cycles(stage) - took) / took))
     assert len(found) > 30

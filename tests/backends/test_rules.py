@@ -74,9 +74,9 @@ INCLUDE = "include/bitwright"
 TOP, SHAPES, CONV = "src/tiny.cpp", "src/shapes.hpp", "src/weights/conv.hpp"
 AXIS, MATVEC, MAXPOOL = f"{INCLUDE}/axis.hpp", f"{INCLUDE}/matvec.hpp", f"{INCLUDE}/maxpool.hpp"
 POOLING, MIDDLE = "    nn::maxpool2d<ConvPool>(conv, conv_pool);\n", "    nn::dense<Mid>(conv_pool, mid, mid_weights, "
-ACC, CUT = "    Acc acc[L::pe];\n", "#pragma HLS ARRAY_PARTITION variable=acc complete dim=0\n"
+ACC, CUT = "    Acc acc[L::pixels * L::pe];\n", "#pragma HLS ARRAY_PARTITION variable=acc complete dim=0\n"
 ADDED = "acc[p] = static_cast<Acc>(sofar + sum);"
-TRIPS = "for (int i = 0; i < Pool<L>::trips; ++i) {"
+TRIPS = "for (int i = 0; i < P::trips; ++i) {"
 FRAMES = "void f() {\n    for (int n = 1; n < 4; ++n) {\n#pragma HLS DATAFLOW\n    }\n}\n"
 
 # What is broken: the rule that must say so, the file, and what takes the place of what in it.
@@ -95,7 +95,7 @@ BROKEN = {
     "a look into a stream": (6, MAXPOOL, {"if (scan.inside()) {": "if (!in.empty()) {"}),
     "a stream that nobody reads": (7, TOP, {"    nn::write_axis<Scores>(fc": "    nn::write_axis<Scores>(mid"}),
     "a loop without pipeline": (8, f"{INCLUDE}/regroup.hpp", {"#pragma HLS PIPELINE II=1\n": ""}),
-    "a variable bound inside": (8, MATVEC, {"p < L::pe; ++p) {\n": "p < shift[0][0]; ++p) {\n"}),
+    "a variable bound inside": (8, MATVEC, {"p < L::pixels * L::pe; ++p) {\n": "p < shift[0][0]; ++p) {\n"}),
     "an array in one bank": (9, MATVEC, {CUT: ""}),
     "three accesses": (9, f"{INCLUDE}/window.hpp", {"lines[scan.place] = below;": "lines[0] = lines[1] = below;"}),
     "a float sum": (10, MATVEC, {ACC: f"    float total = 0;\n{ACC}", ADDED: f"{ADDED} total += sum;"}),

@@ -15,12 +15,16 @@ from bitwright.backends.hls import package
 from bitwright.backends.hls.csim import Accelerator
 from bitwright.backends.hls.plan import plan
 from bitwright.backends.hls.stages import (
+    FloatSumStage,
     ForkStage,
     JoinStage,
     MeanStage,
     PointStage,
     PoolStage,
     PortStage,
+    RealMeanStage,
+    RealPointStage,
+    ScaledSumStage,
     Stage,
     SumStage,
     stages_of,
@@ -38,7 +42,19 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: 
 ROOT = Path(__file__).parents[2]
 HEADERS = Path(package.__file__).parent / "include" / "bitwright"
 CHAINS, DAGS = (0, 2, 3, 4, 5, 8, 12, 15), (5, 17, 26, 46)
-NAMES = [*(f"net{seed}" for seed in CHAINS), *(f"dag{seed}" for seed in DAGS), *BLOCKS]
+# The loops that FLOAT and AFFINE have of their own.
+KINDS = """graph @kinds {
+  input %kinds.x : FLOAT<12>[N,2,4,4]
+  weight %kinds.a.w = 000000f1 : FLOAT<9>[3,2,3,3]
+  weight %kinds.b.w = 000000f2 : AFFINE<4,scale=0.1,zero=7.5>[5,3]
+  %kinds.a = conv2d(%kinds.x, %kinds.a.w) {kernel=[3,3]} : FLOAT<12>[N,3,2,2]
+  %kinds.m = globalavgpool(%kinds.a) : FLOAT<12>[N,3,1,1]
+  %kinds.f = flatten(%kinds.m) : FLOAT<12>[N,3]
+  %kinds.q = quantize(%kinds.f) : FIXED<8>[N,3]
+  %kinds.b = dense(%kinds.q, %kinds.b.w) : FIXED<8>[N,5]
+  output %kinds.b
+}"""
+NAMES = [*(f"net{seed}" for seed in CHAINS), *(f"dag{seed}" for seed in DAGS), *BLOCKS, "kinds"]
 
 
 def functions(stage: Stage) -> tuple[str, ...]:
@@ -46,13 +62,17 @@ def functions(stage: Stage) -> tuple[str, ...]:
     if isinstance(stage, PortStage):
         return ("read_axis" if stage.is_input else "write_axis",)
     if isinstance(stage, SumStage):
-        return ("window2d" if stage.scan is not None else "regroup", "matvec")
+        arithmetic = {FloatSumStage: "float_", ScaledSumStage: "scaled_"}.get(type(stage), "")
+        return ("window2d" if stage.scan is not None else "regroup", arithmetic + "matvec")
     if isinstance(stage, JoinStage):
         sides = sum(width != stage.lanes for width in stage.entering)
         return (*["regroup"] * sides, "concat" if stage.op == "concat" else "join")
+    if isinstance(stage, RealMeanStage):
+        return ("real_mean",)
     if isinstance(stage, MeanStage):
         return ("globalavgpool" if stage.scan is None else "avgpool2d",)
-    return ({PoolStage: "maxpool2d", PointStage: "rescale", ForkStage: "duplicate"}[type(stage)],)
+    points = {PointStage: "rescale", RealPointStage: "real_rescale"}
+    return ({PoolStage: "maxpool2d", **points, ForkStage: "duplicate"}[type(stage)],)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +83,7 @@ def counted(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> d
         for seed in seeds:
             graph, stages, _ = draw(seed)
             designs[graph.name] = graph, stages
-    for text in BLOCKS.values():
+    for text in (*BLOCKS.values(), KINDS):
         graph = parse(text)
         designs[graph.name] = graph, list(plan(stages_of(graph), networks.BOARD).stages)
     root = tmp_path_factory.mktemp("trips")

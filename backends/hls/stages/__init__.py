@@ -11,7 +11,6 @@ from bitwright.backends.hls.stages.kinds import (
     PointStage,
     PoolStage,
     PortStage,
-    Scan,
     Stage,
     SumStage,
     ports_of,
@@ -41,6 +40,7 @@ from bitwright.backends.hls.stages.real_kinds import (
     ScaledSumStage,
 )
 from bitwright.backends.hls.stages.refusals import SUPPORTED, WIDEST_ACCUMULATOR, why_not
+from bitwright.backends.hls.stages.scan import Scan, Steps
 from bitwright.backends.hls.stages.sums import MOST_LEVELS
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "ScaledSumStage",
     "Scan",
     "Stage",
+    "Steps",
     "SumStage",
     "as_integers",
     "as_reals",

@@ -1,8 +1,8 @@
 """What stands in the accelerator's dataflow: a stage for each layer, with numbers only.
 
-Tensors flow pixel by pixel with channels last, in tokens of some channels. A stage reads the streams of the stages it
-names, and writes one stream that has its own name; only a fork writes two. plan.py fills in the widths of tokens and
-the foldings, fifos.py the depths.
+Tensors flow pixel by pixel with channels last, in tokens of some channels of a pixel or of some whole pixels of a row.
+A stage reads the streams of the stages it names, and writes one stream that has its own name; only a fork writes two.
+plan.py fills in the widths of tokens and the foldings, fifos.py the depths.
 """
 
 from __future__ import annotations
@@ -14,33 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.stages.numbers import Number
+from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.formats import Format
 
 Ints = NDArray[np.int64]
 Bounds = tuple[int | None, int | None]
 
-LEAST_ROW = 4  # words of a line buffer's row: a write has landed before its place comes back (scan.hpp)
 CONTAINERS = (8, 16, 32, 64)  # bits of an element outside the accelerator
 WIDEST_BEAT = 64  # bits that an AXI port of the processor moves in a cycle
 DEFAULT_DEPTH = 2  # of a FIFO that nothing else is said of
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The walk of a kernel over an image: sizes as (rows, columns), pads as (top, left, bottom, right)."""
-
-    channels: int
-    size: tuple[int, int]
-    out: tuple[int, int]
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int]
-
-    def takes(self, lanes: int) -> bool:
-        """Whether tokens of `lanes` make whole pixels, in rows that are long enough for the line buffer, if any."""
-        _, left, _, right = self.pads
-        words = (left + self.size[1] + right) * (self.channels // lanes)
-        return self.channels % lanes == 0 and (self.kernel[0] == 1 or words >= LEAST_ROW)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +54,11 @@ class Stage:
     def out_lanes(self) -> int:
         """Elements of the token that leaves."""
         return self.lanes
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is an engine for tokens of these widths and this folding."""
+        return True
 
     def entered_by(self, widths: Sequence[int]) -> Stage:
         """The stage with tokens of these widths on the streams that it reads, in their order."""
@@ -106,6 +93,10 @@ class PortStage(Stage):
     def writes(self) -> tuple[str, ...]:
         return (self.name,) if self.is_input else ()
 
+    @property
+    def possible(self) -> bool:
+        return self.lanes % self.beat == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class SumStage(Stage):
@@ -115,6 +106,7 @@ class SumStage(Stage):
     shift: places to the right, a channel; act: (low, high) in steps of the result, None where open; scan: None where
     whole tokens make the input vector (dense, 1x1 convolutions, kernels that cover the image).
     groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
+    pe rows and simd columns work side by side, of `pixels` positions at once.
     adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
     """
 
@@ -132,6 +124,7 @@ class SumStage(Stage):
     groups: int = 1
     pe: int = 1
     simd: int = 1
+    pixels: int = 1
     adder_tree: bool = True
     storage: str = ""
 
@@ -159,18 +152,39 @@ class SumStage(Stage):
         return 1 if self.depthwise else self.outputs // self.groups // self.pe
 
     @property
-    def turns(self) -> int:
-        """Trips that a chunk of a vector takes: one a group of rows that goes over it."""
-        return self.sharing
-
-    @property
     def width(self) -> int:
-        """Elements that the product takes in a cycle."""
+        """Elements of a vector that the product takes in a cycle."""
         return self.simd * self.pe if self.depthwise else self.simd
 
     @property
+    def vectors(self) -> int:
+        """Vectors that reach the product side by side: the windows that a token completes."""
+        return self.pixels if self.scan is None else self.scan.steps(self.lanes).windows
+
+    @property
+    def multipliers(self) -> int:
+        """Products in a cycle."""
+        return self.pe * self.simd * self.pixels
+
+    @property
+    def turns(self) -> int:
+        """How often the product goes over a token: for each group of pe rows, and for vectors one after another."""
+        return self.sharing * self.vectors // self.pixels
+
+    @property
     def out_lanes(self) -> int:
-        return self.pe
+        return self.pe * self.pixels
+
+    @property
+    def possible(self) -> bool:
+        """Whole pixels leave side by side, of which nothing else is left to fold."""
+        if self.scan is not None and not self.scan.takes(self.lanes):
+            return False
+        alone = self.groups == 1 or (self.depthwise and self.pe == self.outputs)  # one vector a position
+        if self.vectors > 1 and not alone:
+            return False
+        unfolded = alone and self.pe == self.outputs and self.simd == self.inputs
+        return self.vectors % self.pixels == 0 == self.positions % self.pixels and (self.pixels == 1 or unfolded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +193,16 @@ class PoolStage(Stage):
 
     scan: Scan
     part_of: str = ""
+
+    @property
+    def out_lanes(self) -> int:
+        """Of tokens of several pixels the windows that they complete."""
+        pixels = self.lanes // self.scan.channels
+        return self.lanes if pixels <= 1 else self.scan.steps(self.lanes).windows * self.scan.channels
+
+    @property
+    def possible(self) -> bool:
+        return self.scan.takes(self.lanes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +225,10 @@ class MeanStage(Stage):
     def most(self) -> int:
         """Pixels of a window."""
         return self.positions if self.scan is None else self.scan.kernel[0] * self.scan.kernel[1]
+
+    @property
+    def possible(self) -> bool:
+        return self.channels % self.lanes == 0
 
 
 @dataclass(frozen=True, kw_only=True)

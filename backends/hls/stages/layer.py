@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.stages.flow import Flow
-from bitwright.backends.hls.stages.kinds import Bounds, Scan
+from bitwright.backends.hls.stages.kinds import Bounds
 from bitwright.backends.hls.stages.numbers import Number, Scaled, as_integers, largest
+from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.graph import Node
 from bitwright.ir.ops import real, string
 from bitwright.ir.text import node_text

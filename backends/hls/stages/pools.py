@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made, pair
-from bitwright.backends.hls.stages.kinds import MeanStage, PoolStage, Scan, SumStage
+from bitwright.backends.hls.stages.kinds import MeanStage, PoolStage, SumStage
 from bitwright.backends.hls.stages.layer import Layer
 from bitwright.backends.hls.stages.numbers import SINGLE, Number, computes_in_float, is_integer
 from bitwright.backends.hls.stages.real_kinds import RealMeanStage
@@ -18,8 +18,8 @@ from bitwright.backends.hls.stages.refusals import (
     keeps_format,
     refused,
     shift_of,
-    takes_rows,
 )
+from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.formats import Canonical, binary
 from bitwright.ir.graph import Node
 from bitwright.ir.ops import integer, integers
@@ -135,5 +135,4 @@ def _walk(node: Node, x: Flow) -> tuple[tuple[int, ...], Scan]:
     kernel, strides = pair(integers(node, "kernel")), pair(integers(node, "strides"))
     image = pair(x.layout[1:])
     walk = Scan(x.channels, image, pair(frame[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
-    takes_rows(node, walk)
     return frame, walk

@@ -16,7 +16,16 @@ ADDITION = 6  # cycles until a float32 sum may be added to again (float_sums.hpp
 
 
 @dataclass(frozen=True, kw_only=True)
-class FloatSumStage(SumStage):
+class OneVectorStage(SumStage):
+    """A conv2d or dense whose product takes the vector of one position after that of another."""
+
+    @property
+    def possible(self) -> bool:
+        return super().possible and self.vectors == self.pixels == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatSumStage(OneVectorStage):
     """A conv2d or dense in float32. real_bias: float32, a number an output; clip: the activation's bounds."""
 
     real_bias: NDArray[np.float32]
@@ -28,7 +37,7 @@ class FloatSumStage(SumStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledSumStage(SumStage):
+class ScaledSumStage(OneVectorStage):
     """A conv2d or dense of integers with a scale: (sum q x * multiplier + sum x * offset + bias) / 2^shift.
 
     multiplier, offset: an integer an output; sum_bits, total_bits: of sum q x and of sum x.

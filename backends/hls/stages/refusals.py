@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bitwright.backends.hls.stages.kinds import LEAST_ROW, Scan
 from bitwright.backends.hls.stages.numbers import WIDEST, Number, Scaled, computes_in_float, flowing
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Node, Value
@@ -108,12 +107,6 @@ def keeps_format(node: Node) -> None:
     """Raise CompileError if an op that only moves numbers is to round them."""
     if node.operand(0).tensor_type.number != node.result.tensor_type.number:
         raise refused(node, f"{node.op} keeps its input's format, {node.operand(0).type}")
-
-
-def takes_rows(node: Node, scan: Scan) -> None:
-    """Raise CompileError if even tokens of one number make rows that are too short."""
-    if not scan.takes(1):
-        raise refused(node, f"its padded rows have fewer than {LEAST_ROW} numbers, the least that a line buffer takes")
 
 
 def shift_of(node: Node, places: int) -> int:

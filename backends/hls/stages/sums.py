@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made, pair, pool_name
-from bitwright.backends.hls.stages.kinds import Bounds, Ints, PoolStage, Scan, Stage, SumStage
+from bitwright.backends.hls.stages.kinds import Bounds, Ints, PoolStage, Stage, SumStage
 from bitwright.backends.hls.stages.layer import Layer, bias_of, common
 from bitwright.backends.hls.stages.numbers import Scaled, computes_in_float
 from bitwright.backends.hls.stages.real_sums import affine_codes, float_stage, scaled_stage
@@ -15,8 +15,8 @@ from bitwright.backends.hls.stages.refusals import (
     frame_of,
     refused,
     shift_of,
-    takes_rows,
 )
+from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.accumulate import Accumulator, accumulator, weight_exponents
 from bitwright.ir.formats import Affine, Canonical, Format
 from bitwright.ir.graph import Node
@@ -40,7 +40,6 @@ def sum_stages(node: Node, x: Flow) -> Made:
     strides = integers(node, "pool_strides") or pool
     pooled = frame_of(node.result)
     walk = Scan(pooled[0], pair(frame[1:]), pair(pooled[1:]), pair(pool), pair(strides), (0, 0, 0, 0))
-    takes_rows(node, walk)
     made = PoolStage(
         name=pool_name(node.graph, node),
         part_of=node.name,
@@ -141,7 +140,6 @@ def _walk(node: Node, layout: tuple[int, ...]) -> tuple[Scan | None, int]:
     if covers or (kernel == (1, 1) and strides == (1, 1) and not any(pads)):
         return None, out[1] * out[2]
     walk = Scan(layout[0], size, pair(out[1:]), kernel, strides, (pads[0], pads[1], pads[2], pads[3]))
-    takes_rows(node, walk)
     return walk, out[1] * out[2]
 
 

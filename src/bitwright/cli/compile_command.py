@@ -95,6 +95,7 @@ def _table(made: object) -> tuple[list[str], list[list[str]]]:
         if isinstance(stage, SumStage):
             shape = f"{stage.positions} x {stage.outputs} x {stage.inputs}"
             weights, folding = _short(stage.weight_format), f"pe {stage.pe} simd {stage.simd}"
+            folding += f" pixels {stage.pixels}" if stage.pixels > 1 else ""
         rows.append([stage.name, kind, shape, weights, _short(stage.format), folding, f"{cycles:,}", *_amounts(cost)])
     board = made.plan.board
     rows.append(["total", "", "", "", "", "", f"{found.interval:,}", *_amounts(found.total)])

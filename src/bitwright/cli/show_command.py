@@ -47,6 +47,9 @@ def _show_plan(folder: Path, as_json: bool) -> None:
         return
     columns = ["layer", "folding", "cycles", "LUT", "FF", "BRAM18", "DSP", "FIFO"]
     print_table(columns, [_row(layer) for layer in report["layers"]])
+    for layer in report["layers"]:
+        if layer["pixels_reason"]:
+            click.echo(f"%{layer['name']}: {layer['pixels_reason']}")
     click.echo(report["bottleneck"])
     click.echo()
     rows = [[entry["where"], entry["pragma"], entry["reason"]] for entry in report["pragmas"]]
@@ -55,6 +58,7 @@ def _show_plan(folder: Path, as_json: bool) -> None:
 
 def _row(layer: dict[str, Any]) -> list[str]:
     folding = f"pe {layer['pe']} simd {layer['simd']}" if layer["pe"] else ""
+    folding += f" pixels {layer['pixels']}" if (layer["pixels"] or 1) > 1 else ""
     ranges = [f"{layer[key][0]:,.0f}-{layer[key][1]:,.0f}" for key in ("lut", "ff")]
     blocks = [f"{layer['cycles']:,}", *ranges, f"{layer['bram18']}", f"{layer['dsp']}"]
     return [layer["name"], folding, *blocks, " ".join(map(str, layer["fifo"]))]

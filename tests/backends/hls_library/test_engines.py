@@ -56,6 +56,12 @@ class Conv:
     clip: tuple[int, int] | None = None  # of the accumulator
     activation: str = "None"
     dense: bool = False
+    pixels: int = 1  # side by side
+
+    @property
+    def vectors(self) -> int:
+        """Windows that a token completes."""
+        return self.pixels if self.dense else max(1, self.lanes // self.image[2] // self.stride[1])
 
 
 CONVS = [
@@ -108,6 +114,19 @@ CONVS = [
     Conv((3, 3, 4), 5, (3, 3), lanes=4, simd=6, pe=5, dense=True),
     Conv((3, 3, 4), 6, (1, 1), lanes=4, simd=2, pe=1, dense=True, shifts=(6, 7, 5)),
     Conv((1, 1, 12), 4, (1, 1), lanes=6, simd=4, pe=2, dense=True, shifts=(6,)),
+    # Several pixels a token: one window after another, two at once, all at once; strides, pads of every kind.
+    Conv((5, 8, 1), 3, (5, 5), lanes=2, simd=25, pe=3, pads=(2, 2, 2, 2)),
+    Conv((6, 12, 2), 4, (3, 3), lanes=8, simd=6, pe=2, pads=(1, 1, 1, 1), shifts=(5, 6)),
+    Conv((6, 12, 1), 2, (3, 3), lanes=4, simd=9, pe=2, pads=(0, 1, 1, 1), pixels=2),
+    Conv((7, 8, 3), 2, (3, 5), lanes=12, simd=45, pe=2, pads=(1, 0, 2, 4), pixels=4),
+    Conv((6, 12, 2), 3, (3, 3), lanes=8, simd=9, pe=1, stride=(2, 2), pads=(1, 1, 1, 1)),
+    Conv((4, 6, 1), 2, (2, 3), lanes=3, simd=6, pe=2, stride=(1, 3), pads=(0, 0, 1, 0), shifts=(3,)),
+    Conv((6, 14, 1), 2, (3, 7), lanes=7, simd=21, pe=2, pads=(3, 6, 3, 0), pixels=7),
+    Conv((3, 4, 4), 5, (1, 1), lanes=4, simd=4, pe=5, dense=True, pixels=3, shifts=(5,)),
+    Conv((3, 4, 4), 5, (1, 1), lanes=16, simd=4, pe=5, dense=True, pixels=2, weight="Exp<4>"),
+    # Padding wider than the kernel, and rows of one word.
+    Conv((2, 3, 2), 2, (1, 1), lanes=2, simd=2, pe=1, pads=(1, 2, 1, 3)),
+    Conv((3, 1, 1), 2, (2, 1), lanes=1, simd=2, pe=2, pads=(2, 1, 3, 2), stride=(2, 1)),
 ]
 
 
@@ -128,6 +147,11 @@ POOLS = [
     Pool((7, 5, 2), (2, 3), (3, 2), lanes=2, number=unsigned(4)),
     Pool((5, 5, 2), (1, 1), (2, 2), lanes=1),
     Pool((4, 10, 1), (4, 1), (1, 3), lanes=1, number=fixed(16)),
+    Pool((6, 8, 3), (2, 2), (2, 2), lanes=6),
+    Pool((6, 8, 3), (2, 2), (2, 2), lanes=12),
+    Pool((5, 12, 2), (3, 3), (1, 1), lanes=8, pads=(1, 1, 1, 1)),
+    Pool((5, 12, 1), (3, 3), (2, 2), lanes=4, pads=(2, 2, 1, 0)),
+    Pool((3, 2, 1), (2, 2), (1, 1), lanes=1, pads=(1, 1, 0, 0)),
 ]
 
 REGROUPS = [(1, 1, 4), (6, 4, 24), (4, 6, 36), (1, 5, 15), (8, 1, 16), (3, 6, 12), (6, 3, 12)]  # from, to, elements
@@ -211,6 +235,8 @@ class Program:
             "lanes": c.lanes,
             "simd": c.simd,
             "pe": c.pe,
+            "vectors": c.vectors,
+            "pixels": c.pixels,
         }
         if not c.dense:
             numbers |= self.scan(c.image, (out_rows, out_cols), c.kernel, c.stride, c.pads)
@@ -224,7 +250,7 @@ class Program:
         self.text.append(self.ref.tables(name, name.lower(), codes, bias, shift, c.pe, c.simd))
         ports = (
             self.port(f"{name}In", c.in_format.text, rows * cols * channels, c.lanes),
-            self.port(f"{name}Out", c.out_format.text, out_rows * out_cols * c.outputs, c.pe),
+            self.port(f"{name}Out", c.out_format.text, out_rows * out_cols * c.outputs, c.pe * c.pixels),
         )
         low = name.lower()
         engine = "dense" if c.dense else "conv2d"
@@ -238,9 +264,10 @@ class Program:
         out_rows, out_cols, channels = expected.shape[1:]
         numbers = self.scan(p.image, (out_rows, out_cols), p.kernel, p.stride, p.pads) | {"lanes": p.lanes}
         self.text.append(self.ref.struct(name, {"Format": p.number.text}, numbers))
+        leaving = p.lanes if p.lanes <= channels else p.lanes // p.stride[1]
         ports = (
             self.port(f"{name}In", p.number.text, images[0].size, p.lanes),
-            self.port(f"{name}Out", p.number.text, out_rows * out_cols * channels, p.lanes),
+            self.port(f"{name}Out", p.number.text, out_rows * out_cols * channels, leaving),
         )
         self.case(f"run_{name}", ports, [f"    nn::maxpool2d<{name}>(x, y);"], images, expected)
 
@@ -348,7 +375,7 @@ def test_engines_with_ap_types(
     reference: ModuleType, compile_cpp: Compiler, ap_flags: list[str], tmp_path: Path
 ) -> None:
     """And with the wider beats of Vivado HLS."""
-    some = Program(reference, [CONVS[n] for n in (1, 4, 8, 9, 11)], POOLS[1:2])
+    some = Program(reference, [CONVS[n] for n in (1, 4, 8, 9, 11, 17, 19, 20)], POOLS[1:2] + POOLS[7:9])
     flags = [*ap_flags, "-DBITWRIGHT_VIVADO_HLS"]
     compile_cpp([some.write(tmp_path / "engines.cpp")], *flags, "-o", str(tmp_path / "engines"))
     check(some, tmp_path / "engines")
@@ -369,6 +396,9 @@ WRONG = {
     "lanes divide the channels": ("lanes = 1", "lanes = 3"),
     "out_rows follows from the kernel": ("out_rows = 4", "out_rows = 5"),
     "inputs are the elements under the kernel": ("inputs = 18", "inputs = 21"),
+    "tokens divide the rows": ("lanes = 1", "lanes = 4"),
+    "the product takes the windows of a token": ("vectors = 1", "vectors = 2"),
+    "nothing else is left to fold": ("pixels = 1", "pixels = 2"),
 }
 
 
@@ -387,7 +417,7 @@ def test_a_wrong_shape_does_not_compile(
     }
     numbers |= {"channels": 2, "in_rows": 6, "in_cols": 5, "out_rows": 4, "out_cols": 3, "kernel_rows": 3}
     numbers |= {"kernel_cols": 3, "stride_rows": 1, "stride_cols": 1, "pad_top": 0, "pad_left": 0, "pad_bottom": 0}
-    numbers |= {"pad_right": 0, "lanes": 1, "simd": 3, "pe": 2}
+    numbers |= {"pad_right": 0, "lanes": 1, "simd": 3, "pe": 2, "vectors": 1, "pixels": 1}
     types = {"In": "Fixed<8>", "Out": "Fixed<8>", "Weight": "Fixed<8>", "Activation": "nn::None"}
     struct = reference.struct("Layer", types, numbers).replace(*WRONG[message])
     use = "template struct bitwright::Fold<Layer>;\nint used = Window<Layer>::trips;\n"

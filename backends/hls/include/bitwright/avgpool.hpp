@@ -12,7 +12,7 @@
 //                     image that counts
 //     globalavgpool   positions
 // Table    reciprocals[MeanOf<L>::counts]: of every count, or of `most` alone.
-// Cycles: avgpool2d one for every group of channels of the padded image, globalavgpool one of the image.
+// Cycles: avgpool2d one for every step of the walk, globalavgpool one for every group of channels of the image.
 // Memory: avgpool2d as max pooling; globalavgpool a shift register of `channels` sums.
 #ifndef BITWRIGHT_AVGPOOL_HPP
 #define BITWRIGHT_AVGPOOL_HPP
@@ -36,6 +36,7 @@ struct MeanOf {
 
 template <class L>
 struct MeanPool {
+    static_assert(Scan<L>::pixels == 1, "a token is no more than a pixel");
     static constexpr int taps = (L::kernel_cols - 1) * Scan<L>::groups + 1;
 };
 
@@ -62,13 +63,13 @@ typename L::Out::Type mean(Int<L::sum_bits> sum, int count, UInt<MeanOf<L>::plac
     return static_cast<typename L::Out::Type>(rounded < low ? low : rounded > high ? high : rounded);
 }
 
-// How many of the `kernel` lines up to `last` lie in [first, end).
+// How many of the `kernel` lines from `first` lie in [FIRST, END).
 template <int KERNEL, int FIRST, int END>
-int counted(int last) {
+int counted(int first) {
 #pragma HLS INLINE
-    const int from = last - KERNEL + 1 > FIRST ? last - KERNEL + 1 : FIRST;
-    const int to = last < END - 1 ? last : END - 1;
-    return to - from + 1;
+    const int from = first > FIRST ? first : FIRST;
+    const int to = first + KERNEL < END ? first + KERNEL : END;
+    return to - from;
 }
 
 template <class L>
@@ -112,7 +113,8 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
             BITWRIGHT_TOKEN(below);
             for (int y = 0; y < held; ++y) {
                 for (int n = 0; n < L::lanes; ++n) {
-                    columns[taps - 1][n] = static_cast<Sum>(columns[taps - 1][n] + above[y * L::lanes + n]);
+                    const Sum value = scan.come(held - y) ? static_cast<Sum>(above[y * L::lanes + n]) : Sum(0);
+                    columns[taps - 1][n] = static_cast<Sum>(columns[taps - 1][n] + value);
                     below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
                 }
             }
@@ -120,14 +122,14 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
         }
 
         if (scan.at_output()) {
-            const int rows = counted<L::kernel_rows, L::first_row, L::end_row>(static_cast<int>(scan.row));
-            const int cols = counted<L::kernel_cols, L::first_col, L::end_col>(static_cast<int>(scan.col));
+            const int rows = counted<L::kernel_rows, L::first_row, L::end_row>(static_cast<int>(scan.out_row));
+            const int cols = counted<L::kernel_cols, L::first_col, L::end_col>(static_cast<int>(scan.out_col));
             const int count = L::uniform ? L::most : rows * cols;
             const UInt<MeanOf<L>::places + 1> reciprocal = reciprocals[L::uniform ? 0 : count];
             for (int n = 0; n < L::lanes; ++n) {
                 Sum sum = 0;
                 for (int x = 0; x < L::kernel_cols; ++x) {
-                    sum = static_cast<Sum>(sum + columns[x * Scan<L>::groups][n]);
+                    if (scan.within(x)) sum = static_cast<Sum>(sum + columns[x * Scan<L>::groups][n]);
                 }
                 y[n] = mean<L>(sum, count, reciprocal);
             }

@@ -39,11 +39,11 @@ namespace process {
 
 // L defines what window.hpp and matvec.hpp ask for.
 template <class L>
-void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
+void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pixels * L::pe>>& out,
             const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
             const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
-    hls::stream<Vec<typename L::In, Fold<L>::width>> windows("windows");
+    hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>> windows("windows");
 #pragma HLS STREAM variable=windows depth=2
     nn::window2d<L>(in, windows);
     nn::matvec<L>(windows, out, weights, bias, shift);
@@ -52,14 +52,14 @@ void conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<type
 // L defines what matvec.hpp asks for, and lanes (of an input token). Inputs are ordered as they arrive, channels
 // last: the compiler orders the columns of the matrix to match.
 template <class L>
-void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
+void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pixels * L::pe>>& out,
            const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
            const Const<L::acc_bits> bias[Fold<L>::groups][L::pe], const Const<8> shift[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
-    hls::stream<Vec<typename L::In, Fold<L>::width>> chunks("chunks");
+    hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>> chunks("chunks");
 #pragma HLS STREAM variable=chunks depth=2
     constexpr int elements = L::positions * L::conv_groups * L::inputs;
-    nn::regroup<Regroup<typename L::In, L::lanes, Fold<L>::width, elements>>(in, chunks);
+    nn::regroup<Regroup<typename L::In, L::lanes, L::vectors * Fold<L>::width, elements>>(in, chunks);
     nn::matvec<L>(chunks, out, weights, bias, shift);
 }
 

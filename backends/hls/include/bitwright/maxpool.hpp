@@ -4,9 +4,9 @@
 // rounded number is the rounded largest number: the bits are those of pooling first.
 //
 // A layer L defines   what scan.hpp asks for, and Format (of input and output).
-// Cycles: one for every group of channels of the padded image, Pool<L>::trips.
-// Memory: one RAM of Scan<L>::places words of (kernel_rows - 1) * lanes elements, and (kernel_cols - 1) * channels +
-// lanes elements of shift registers.
+// Cycles: one for every step of the walk, Pool<L>::trips.
+// Memory: one RAM of Scan<L>::places words of (kernel_rows - 1) * lanes elements, and the columns that are held in
+// registers.
 #ifndef BITWRIGHT_MAXPOOL_HPP
 #define BITWRIGHT_MAXPOOL_HPP
 
@@ -18,7 +18,9 @@ namespace bitwright {
 template <class L>
 struct Pool {
     static constexpr int trips = Scan<L>::steps;
-    static constexpr int taps = (L::kernel_cols - 1) * Scan<L>::groups + 1;
+    static constexpr int part = smaller(L::lanes, L::channels);  // channels of a token
+    static constexpr int width = (Scan<L>::span - 1) * L::channels + part;  // elements of a row that is held
+    static constexpr int out_lanes = Scan<L>::windows * part;                   // and of an output token
 
     static_assert(L::pad_top < L::kernel_rows && L::pad_bottom < L::kernel_rows, "every window holds a pixel");
     static_assert(L::pad_left < L::kernel_cols && L::pad_right < L::kernel_cols, "every window holds a pixel");
@@ -28,38 +30,39 @@ namespace process {
 
 template <class L>
 void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
-               hls::stream<Vec<typename L::Format, L::lanes>>& out) {
+               hls::stream<Vec<typename L::Format, Pool<L>::out_lanes>>& out) {
     using T = typename L::Format::Type;
-    constexpr int held = Scan<L>::held, taps = Pool<L>::taps;
+    using P = Pool<L>;
+    constexpr int held = Scan<L>::held, newest = P::width - L::lanes;
+    const T lowest = static_cast<T>(L::Format::min);  // never wins
     BITWRIGHT_TRACE_STREAM(out);
 
     Vec<typename L::Format, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
     BITWRIGHT_TOKENS(lines);
 #pragma HLS DEPENDENCE variable=lines inter false
-    T columns[taps][L::lanes];  // the largest of each column, of this pixel and of those to its left
+    T columns[P::width];  // the largest of each column, of this token and of those to its left
 #pragma HLS ARRAY_PARTITION variable=columns complete dim=0
-    for (int x = 0; x < taps; ++x) {
+    for (int n = 0; n < P::width; ++n) {
 #pragma HLS UNROLL
-        for (int n = 0; n < L::lanes; ++n) columns[x][n] = 0;
+        columns[n] = 0;
     }
     Scan<L> scan;
 
-    for (int i = 0; i < Pool<L>::trips; ++i) {
+    for (int i = 0; i < P::trips; ++i) {
 #pragma HLS PIPELINE II=1
         BITWRIGHT_TRIP(i, maxpool2d);
-        Vec<typename L::Format, L::lanes> pixel, largest;
+        Vec<typename L::Format, L::lanes> pixel;
+        Vec<typename L::Format, P::out_lanes> largest;
         BITWRIGHT_TOKEN(pixel);
         BITWRIGHT_TOKEN(largest);
         if (scan.inside()) {
             pixel = in.read();
         } else {
-            for (int n = 0; n < L::lanes; ++n) pixel[n] = static_cast<T>(L::Format::min);  // never wins
+            for (int n = 0; n < L::lanes; ++n) pixel[n] = lowest;
         }
 
-        for (int x = 0; x + 1 < taps; ++x) {
-            for (int n = 0; n < L::lanes; ++n) columns[x][n] = columns[x + 1][n];
-        }
-        for (int n = 0; n < L::lanes; ++n) columns[taps - 1][n] = pixel[n];
+        for (int n = 0; n < newest; ++n) columns[n] = columns[n + L::lanes];
+        for (int n = 0; n < L::lanes; ++n) columns[newest + n] = pixel[n];
         if (held > 0) {
             const Vec<typename L::Format, Scan<L>::word> above = lines[scan.place];
             Vec<typename L::Format, Scan<L>::word> below;  // the rows move up by one, and this pixel joins them
@@ -67,7 +70,7 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
             for (int y = 0; y < held; ++y) {
                 for (int n = 0; n < L::lanes; ++n) {
                     const T value = above[y * L::lanes + n];
-                    if (value > columns[taps - 1][n]) columns[taps - 1][n] = value;
+                    if (scan.come(held - y) && value > columns[newest + n]) columns[newest + n] = value;
                     below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
                 }
             }
@@ -75,11 +78,12 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
         }
 
         if (scan.at_output()) {
-            for (int n = 0; n < L::lanes; ++n) {
-                T value = columns[0][n];
-                for (int x = 1; x < L::kernel_cols; ++x) {
-                    const T column = columns[x * Scan<L>::groups][n];
-                    value = column > value ? column : value;
+            for (int n = 0; n < P::out_lanes; ++n) {
+                const int first = n / P::part * L::stride_cols;
+                T value = lowest;
+                for (int x = first; x < first + L::kernel_cols; ++x) {
+                    const T column = columns[x * L::channels + n % P::part];
+                    if (scan.within(x) && column > value) value = column;
                 }
                 largest[n] = value;
             }

@@ -33,13 +33,12 @@ void branches(hls::stream<Beat<x_t>>& x, hls::stream<Beat<n_short_t>>& short_out
     hls::stream<Vec<mean_t, 2>> mean("mean");
     hls::stream<Vec<both_t, 2>> both("both");
     hls::stream<Vec<n_short_t, 2>> n_short("short");
-    BITWRIGHT_STREAM(x_to_deep, 24);
+    BITWRIGHT_STREAM(x_to_deep, 20);
     BITWRIGHT_STREAM(deep, 7);
     BITWRIGHT_STREAM(x_to_sum, 19);
-    BITWRIGHT_STREAM(sum_to_gated, 56);
-    BITWRIGHT_STREAM(gated_to_mean, 15);
-    BITWRIGHT_STREAM(mean, 19);
-    BITWRIGHT_STREAM(gated_to_both, 32);
+    BITWRIGHT_STREAM(sum_to_gated, 57);
+    BITWRIGHT_STREAM(mean, 24);
+    BITWRIGHT_STREAM(gated_to_both, 31);
     BITWRIGHT_STREAM(n_short, 42);
 
     nn::read_axis<X>(x, pixels);

@@ -31,7 +31,8 @@ struct Deep {
     static constexpr int positions = 36, inputs = 9, outputs = 2, conv_groups = 2;
     static constexpr int acc_bits = 8, min_shift = 0, max_shift = 0;
     static constexpr bool adder_tree = true;
-    static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 205 cycles
+    static constexpr int vectors = 1, pixels = 1;
+    static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 163 cycles
 };
 
 // %sum = add(%deep, %x) : FIXED<6,B=-1>[N,2,6,6]
@@ -73,6 +74,7 @@ struct Gate {
     static constexpr int positions = 1, inputs = 2, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 9, min_shift = 4, max_shift = 4;
     static constexpr bool adder_tree = true;
+    static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 7 cycles
 };
 
@@ -106,7 +108,7 @@ struct Mean {
     static constexpr int first_row = 1, first_col = 1, end_row = 7, end_col = 7;
     static constexpr bool uniform = false;
     static constexpr int sum_bits = 10, shift = 0, most = 9;
-    static constexpr int lanes = 2;  // 69 cycles
+    static constexpr int lanes = 2;  // 48 cycles
 };
 
 // %both = concat(%mean, %gated) {axis=1} : FIXED<5>[N,4,6,6]

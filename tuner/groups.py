@@ -1,0 +1,181 @@
+"""Groups of a layer's output channels with widths of their own: tried where they promise bits, kept where they save.
+
+1. the formats (and channels) of the network have been searched; a layer's weights were found to take b bits
+2. in closed form, what channel c of the layer damages in w bits is, with E = Q - W for the numbers Q of that width,
+
+       d_c(w) = i_c (E H E^T)_cc,   i_c = sum of squares of the columns that read channel c
+
+   the channels are put in the order of d_c(b') - d_c(b), b' the next narrower width, and cut into four groups of a size
+3. the promise of a layer is what the groups would save, in widths that sum to the damage of b bits everywhere, as a
+   knapsack finds them (tuner/whittle/knapsack.py)
+4. the layer of the largest promise is split (passes/split.py) and the network's formats are searched anew, against the
+   same accuracy; the split stays if the objective is smaller; then the next layer, up to LAYERS of them
+
+The promise only decides what is tried: the parts are layers like any other, and the search finds their widths.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from bitwright.ir import edit
+from bitwright.ir.graph import Graph, Node
+from bitwright.passes.base import Context
+from bitwright.passes.channels import Channels, find_channels, layers
+from bitwright.passes.reorder import why_not as cannot_move
+from bitwright.passes.split import SplitChannels
+from bitwright.passes.split import why_not as cannot_split
+from bitwright.tuner.judge import SimulationJudge
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
+from bitwright.tuner.space import Variable
+from bitwright.tuner.targets import Target
+from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
+from bitwright.tuner.whittle.knapsack import Option, front
+from bitwright.tuner.whittle.network import Network, widths
+from bitwright.tuner.whittle.rounding import damage
+
+GROUPS = 4
+LAYERS = 4
+REACH = 2  # how much wider than the layer a group may be for the promise
+ROUNDING = 1e-9
+PROMISE = 0.02  # the share of all bits that a split must promise to be tried
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A split that may save bits; share: of all bits of the network, predicted."""
+
+    split: SplitChannels
+    share: float
+
+
+def tune_groups(
+    before: Tuned, graph: Graph, search: Samples, held_out: Samples | None, options: Options, tune: Search, k: int = 1
+) -> Tuned:
+    """`before`, or what is cheaper with layers in groups of channels.
+
+    graph: the prepared float network that `before` was made from, whose channels may have gone; tune: searches the
+    formats of a network; k: as tune_network has it. The budget of options is that of both.
+    """
+    began = time.monotonic() - before.seconds
+    searches = Searches(tune, Samples(search.x, labels(graph, search)), options, began)
+    whole = {node.name for node in layers(_judge(before).graph)}  # what was split, or did not save, is left alone
+    best, tried = before, list[Tuned]()
+    while before.complete and len(tried) < LAYERS and not searches.is_late():
+        proposal = next((one for one in proposals(best) if one.split.layer in whole), None)
+        if proposal is None:
+            break
+        whole.remove(proposal.split.layer)
+        network = edit.copy(_judge(best).graph)
+        proposal.split.run(network, Context())
+        found = searches.run(network, before.least, refine=True, resume=False)
+        tried.append(found)
+        if cost_if_it_holds(found) < cost_if_it_holds(best):
+            best = found
+    if best is before:
+        return replace(before, others=(*before.others, *tried), seconds=time.monotonic() - began)
+    assert best.graph is not None
+    return replace(
+        best,
+        others=tuple(one for one in (before, *tried) if one is not best),
+        float_cost=before.float_cost,
+        reference=before.reference,
+        least=before.least,
+        held_out=None if held_out is None else measured(graph, best.graph, held_out, k),
+        seconds=time.monotonic() - began,
+        complete=before.complete and searches.in_time and all(one.complete for one in tried),
+        channels=before.channels,
+        groups=_groups(_judge(best).graph, _judge(before).graph),
+    )
+
+
+def proposals(found: Tuned) -> list[Proposal]:
+    """For every layer the split that it promises something of, the largest promise first, from what a search found."""
+    judge = _judge(found)
+    problem = copy.copy(found.problem)
+    problem.deadline = None
+    channels = find_channels(judge.graph)
+    with threadpool_limits(1, "blas"):  # small matrices, as in the search
+        network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
+        total = sum(found.candidate.formats[t.name].width * t.size for t in problem.space.targets)
+        every = []
+        for variable in problem.space.variables:
+            (target, *more) = variable.targets
+            node = network.node(target)
+            bound = variable.role == "input" or more or target.aliases or cannot_split(node)
+            if not bound and not cannot_move(judge.graph, channels, node):
+                width = found.candidate.formats[target.name].width
+                table = _damages(network, variable, target, importance(channels, node), width)
+                every.append(_proposal(target, width, table, total))
+    promising = [one for one in every if one is not None and one.share >= PROMISE]
+    return sorted(promising, key=lambda one: -one.share)
+
+
+def _damages(
+    network: Network, variable: Variable, target: Target, weights: NDArray[np.float64], width: int
+) -> dict[int, NDArray[np.float64]]:
+    """By width, what each output channel of a layer damages, float64 [channels]."""
+    group = network.statistics_of(target).groups[0]
+    kinds = widths(variable, width + REACH)
+    chosen = {w: min(own, key=lambda kind: network.weight_start(target, kind)[1]) for w, own in kinds.items()}
+    fits = network.fit_alone(target, list(chosen.values()))
+    return {
+        w: weights * damage(group.w, fitted.weight.reshape(group.w.shape), group.curvature)
+        for w, fitted in zip(chosen, fits, strict=True)
+    }
+
+
+def importance(found: Channels, node: Node) -> NDArray[np.float64]:
+    """For each output channel of a layer the sum of squares of all columns that read it, float64 [channels]."""
+    own = found.at(node, "output")
+    squares = dict.fromkeys(own, 0.0)
+    for group in found.groups:
+        for port in group.consumers:
+            tensor = port.node.operand(1).tensor
+            assert tensor is not None, f"%{port.node.name} is no layer"
+            columns = np.square(tensor.data.astype(np.float64))
+            columns = columns.sum(tuple(axis for axis in range(columns.ndim) if axis != 1))
+            for channel, read in zip(group.channels, port.channels, strict=True):
+                if channel in squares:
+                    squares[channel] += float(columns[list(read)].sum())
+    return np.array([squares[channel] for channel in own])
+
+
+def _proposal(target: Target, width: int, table: Mapping[int, NDArray[np.float64]], total: float) -> Proposal | None:
+    """The split of a layer whose weights take `width` bits; None where there is nothing narrower, or one channel."""
+    narrower = max((w for w in table if w < width), default=None)
+    if narrower is None or width not in table or len(table[width]) < 2:
+        return None
+    order = np.argsort(table[narrower] - table[width], kind="stable")
+    groups = np.array_split(order, min(GROUPS, len(order)))
+    options = [[Option(w * len(own), float(damages[own].sum())) for w, damages in table.items()] for own in groups]
+    most = float(table[width].sum()) * (1 + ROUNDING)
+    least = min(point.cost for point in front(options) if point.damage <= most)
+    split = SplitChannels(target.layer, tuple(map(len, groups)), tuple(order.tolist()))
+    return Proposal(split, (width - least / len(order)) * target.size / total)
+
+
+def _judge(found: Tuned) -> SimulationJudge:
+    assert isinstance(found.problem.judge, SimulationJudge)
+    return found.problem.judge
+
+
+def _groups(graph: Graph, whole: Graph) -> dict[str, dict[str, int]]:
+    """For every layer that was split, its parts and their output channels."""
+    names = {node.name for node in whole.nodes if node.op in ("conv2d", "dense")}
+    return {
+        node.name: {v.name: _channels(v.producer) for v in node.operands if v is not None and v.producer is not None}
+        for node in graph.nodes
+        if node.op == "concat" and node.name in names
+    }
+
+
+def _channels(node: Node) -> int:
+    return (node.operand(1).tensor_type.static_shape or (0,))[0]

@@ -1,4 +1,4 @@
-"""Groups of a layer's output channels with widths of their own: tried where they promise bits, kept where they save.
+"""Groups of a layer's output channels with widths of their own: tried where they may save bits, kept where they do.
 
 1. the formats (and channels) of the network have been searched; a layer's weights were found to take b bits
 2. in closed form, what channel c of the layer damages in w bits is, with E = Q - W for the numbers Q of that width,
@@ -6,19 +6,17 @@
        d_c(w) = i_c (E H E^T)_cc,   i_c = sum of squares of the columns that read channel c
 
    the channels are put in the order of d_c(b') - d_c(b), b' the next narrower width, and cut into four groups of a size
-3. the promise of a layer is what the groups would save, in widths that sum to the damage of b bits everywhere, as a
-   knapsack finds them (tuner/whittle/knapsack.py)
-4. the layer of the largest promise is split (passes/split.py) and the network's formats are searched anew, against the
-   same accuracy; the split stays if the objective is smaller; then the next layer, up to LAYERS of them
+3. the layer that would save most in b' bits is split (passes/split.py), and the network's formats are searched anew,
+   against the same accuracy; the split stays if the objective is smaller; then the next layer, up to LAYERS of them
 
-The promise only decides what is tried: the parts are layers like any other, and the search finds their widths.
+The parts are layers like any other, and the search finds their widths. Where channels are alike it gains, too: a layer
+need not lose a whole bit, or none.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bitwright.ir import edit
+from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Graph, Node
 from bitwright.passes.base import Context
 from bitwright.passes.channels import Channels, find_channels, layers
@@ -37,20 +36,17 @@ from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Target
 from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
-from bitwright.tuner.whittle.knapsack import Option, front
 from bitwright.tuner.whittle.network import Network, widths
 from bitwright.tuner.whittle.rounding import damage
 
 GROUPS = 4
 LAYERS = 4
-REACH = 2  # how much wider than the layer a group may be for the promise
-ROUNDING = 1e-9
-PROMISE = 0.02  # the share of all bits that a split must promise to be tried
+WORTH = 0.05  # the share of all bits that a layer must take for its last bit to be split
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A split that may save bits; share: of all bits of the network, predicted."""
+    """The split of a layer; share: of all bits of the network, what the whole layer would save in the next width."""
 
     split: SplitChannels
     share: float
@@ -97,39 +93,50 @@ def tune_groups(
 
 
 def proposals(found: Tuned) -> list[Proposal]:
-    """For every layer the split that it promises something of, the largest promise first, from what a search found."""
+    """The splits of all layers that may be worth it, the largest share first, from what a search found."""
     judge = _judge(found)
     problem = copy.copy(found.problem)
     problem.deadline = None
     channels = find_channels(judge.graph)
     with threadpool_limits(1, "blas"):  # small matrices, as in the search
         network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
-        total = sum(found.candidate.formats[t.name].width * t.size for t in problem.space.targets)
+        bits = {t.name: found.candidate.formats[t.name].width * t.size for t in problem.space.targets}
         every = []
         for variable in problem.space.variables:
             (target, *more) = variable.targets
             node = network.node(target)
+            own = bits[target.name] // target.size
+            narrower = max((width for width in _kinds(variable, own) if width < own), default=own)
+            share = (own - narrower) * target.size / sum(bits.values())
             bound = variable.role == "input" or more or target.aliases or cannot_split(node)
-            if not bound and not cannot_move(judge.graph, channels, node):
-                width = found.candidate.formats[target.name].width
-                table = _damages(network, variable, target, importance(channels, node), width)
-                every.append(_proposal(target, width, table, total))
-    promising = [one for one in every if one is not None and one.share >= PROMISE]
-    return sorted(promising, key=lambda one: -one.share)
+            several = len(channels.at(node, "output")) > 1
+            if share >= WORTH and several and not bound and not cannot_move(judge.graph, channels, node):
+                weights = importance(channels, node)
+                less, same = (weights * _damages(network, variable, target, width) for width in (narrower, own))
+                every.append(Proposal(_split(target, np.argsort(less - same, kind="stable")), share))
+    return sorted(every, key=lambda one: -one.share)
 
 
-def _damages(
-    network: Network, variable: Variable, target: Target, weights: NDArray[np.float64], width: int
-) -> dict[int, NDArray[np.float64]]:
-    """By width, what each output channel of a layer damages, float64 [channels]."""
-    group = network.statistics_of(target).groups[0]
-    kinds = widths(variable, width + REACH)
-    chosen = {w: min(own, key=lambda kind: network.weight_start(target, kind)[1]) for w, own in kinds.items()}
-    fits = network.fit_alone(target, list(chosen.values()))
-    return {
-        w: weights * damage(group.w, fitted.weight.reshape(group.w.shape), group.curvature)
-        for w, fitted in zip(chosen, fits, strict=True)
-    }
+def _kinds(variable: Variable, width: int) -> dict[int, list[Canonical]]:
+    """The formats of up to so many bits that closed form knows, by width."""
+    known = any(format.n_e == 0 or format.n_f == 0 for format in variable.formats)
+    found = widths(variable, width) if known else {}
+    return found if width in found else {}
+
+
+def _damages(network: Network, variable: Variable, target: Target, width: int) -> NDArray[np.float64]:
+    """What each output channel of a layer damages in so many bits, float64 [channels]."""
+    kinds = _kinds(variable, width)[width]
+    chosen = min(kinds, key=lambda kind: network.weight_start(target, kind)[1])
+    (group,) = network.statistics_of(target).groups
+    (fitted,) = network.fit_alone(target, [chosen])
+    return np.asarray(damage(group.w, fitted.weight.reshape(group.w.shape), group.curvature))
+
+
+def _split(target: Target, order: NDArray[np.int64]) -> SplitChannels:
+    """A layer in groups of a size, in this order of its channels."""
+    sizes = tuple(len(own) for own in np.array_split(order, min(GROUPS, len(order))))
+    return SplitChannels(target.layer, sizes, tuple(order.tolist()))
 
 
 def importance(found: Channels, node: Node) -> NDArray[np.float64]:
@@ -146,20 +153,6 @@ def importance(found: Channels, node: Node) -> NDArray[np.float64]:
                 if channel in squares:
                     squares[channel] += float(columns[list(read)].sum())
     return np.array([squares[channel] for channel in own])
-
-
-def _proposal(target: Target, width: int, table: Mapping[int, NDArray[np.float64]], total: float) -> Proposal | None:
-    """The split of a layer whose weights take `width` bits; None where there is nothing narrower, or one channel."""
-    narrower = max((w for w in table if w < width), default=None)
-    if narrower is None or width not in table or len(table[width]) < 2:
-        return None
-    order = np.argsort(table[narrower] - table[width], kind="stable")
-    groups = np.array_split(order, min(GROUPS, len(order)))
-    options = [[Option(w * len(own), float(damages[own].sum())) for w, damages in table.items()] for own in groups]
-    most = float(table[width].sum()) * (1 + ROUNDING)
-    least = min(point.cost for point in front(options) if point.damage <= most)
-    split = SplitChannels(target.layer, tuple(map(len, groups)), tuple(order.tolist()))
-    return Proposal(split, (width - least / len(order)) * target.size / total)
 
 
 def _judge(found: Tuned) -> SimulationJudge:

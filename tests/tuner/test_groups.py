@@ -152,10 +152,22 @@ def test_groups_win_where_channels_are_idle(before: Tuned, whole: Graph, samples
 
 
 def test_groups_are_not_taken_where_they_do_not_save() -> None:
-    """Where all units are alike a split is tried as well; the search on it has the last word."""
-    graph = network(0)
-    data, options = points(graph, 900, 3), Options(constraint=TOLERANCE)
+    """Weights that three bits hold exactly, and every answer wanted: none of them can be narrower, in no group."""
+    rng = np.random.default_rng(5)
+    graph = parse(f"""
+        graph @exact {{
+          input %x : f32[N,{FEATURES}]
+          weight %a.weight = {text(rng.integers(-3, 4, (16, FEATURES)))}
+          weight %b.weight = {text(rng.integers(-3, 4, (CLASSES, 16)))}
+          %a = dense(%x, %a.weight) : f32[N,16]
+          %b = dense(%a, %b.weight) : f32[N,{CLASSES}]
+          output %b
+        }}""")
+    x = rng.integers(-7, 8, (900, FEATURES)).astype(np.float32)
+    data = Samples(x, SimulationJudge(graph, x, np.zeros(900, np.int64)).scores(graph, x).argmax(1))
+    options = Options(constraint=Constraint(0.0))
     alone = search(graph, data, options)
+    assert alone.accuracy == 1
     tried: list[Tuned] = []
 
     def watched(graph: Graph, samples: Samples, options: Options) -> Tuned:

@@ -75,8 +75,10 @@ def tune_groups(
         tried.append(found)
         if cost_if_it_holds(found) < cost_if_it_holds(best):
             best = found
+    complete = before.complete and searches.in_time and all(one.complete for one in tried)
+    seconds = time.monotonic() - began
     if best is before:
-        return replace(before, others=(*before.others, *tried), seconds=time.monotonic() - began)
+        return replace(before, others=(*before.others, *tried), seconds=seconds, complete=complete)
     assert best.graph is not None
     return replace(
         best,
@@ -85,8 +87,8 @@ def tune_groups(
         reference=before.reference,
         least=before.least,
         held_out=None if held_out is None else measured(graph, best.graph, held_out, k),
-        seconds=time.monotonic() - began,
-        complete=before.complete and searches.in_time and all(one.complete for one in tried),
+        seconds=seconds,
+        complete=complete,
         channels=before.channels,
         groups=_groups(_judge(best).graph, _judge(before).graph),
     )
@@ -101,23 +103,26 @@ def proposals(found: Tuned) -> list[Proposal]:
     problem, x = found.problem, judge.x[:SAMPLES]
     problem.charge(len(x))
     channels = find_channels(judge.graph)
+    every = []
     with threadpool_limits(1, "blas"):  # small matrices, as in the search
         network = Network(problem, judge.graph, x, problem.space.per_channel, judge.threads)
         bits = {t.name: found.candidate.formats[t.name].width * t.size for t in problem.space.targets}
-        every = []
         for variable in problem.space.variables:
             (target, *more) = variable.targets
-            node = network.node(target)
-            own = bits[target.name] // target.size
-            narrower = max((width for width in _kinds(variable, own) if width < own), default=own)
-            share = (own - narrower) * target.size / sum(bits.values())
-            bound = variable.role == "input" or more or target.aliases or cannot_split(node)
-            several = len(channels.at(node, "output")) > 1
-            if share >= WORTH and several and not bound and not cannot_move(judge.graph, channels, node):
-                weights = importance(channels, node)
-                less, same = (weights * _damages(network, variable, target, width) for width in (narrower, own))
-                every.append(Proposal(_split(target, np.argsort(less - same, kind="stable")), share))
+            node, width = network.node(target), bits[target.name] // target.size
+            narrower = max((w for w in _kinds(variable, width) if w < width), default=width)
+            share = (width - narrower) * target.size / sum(bits.values())
+            alone = variable.role == "weight" and not more and not target.aliases
+            if alone and share >= WORTH and _can_be_split(judge.graph, channels, node):
+                less, same = (_damages(network, variable, target, w) for w in (narrower, width))
+                order = np.argsort(importance(channels, node) * (less - same), kind="stable")
+                every.append(Proposal(_split(target, order), share))
     return sorted(every, key=lambda one: -one.share)
+
+
+def _can_be_split(graph: Graph, channels: Channels, node: Node) -> bool:
+    several = len(channels.at(node, "output")) > 1
+    return several and not cannot_split(node) and not cannot_move(graph, channels, node)
 
 
 def _kinds(variable: Variable, width: int) -> dict[int, list[Canonical]]:

@@ -244,6 +244,17 @@ def test_without_time_nothing_is_split(files: tuple[Path, Path]) -> None:
     assert not found.groups
 
 
+def test_a_split_that_the_budget_ends_leaves_the_search_unfinished(
+    before: Tuned, whole: Graph, samples: Samples
+) -> None:
+    def ended(graph: Graph, samples: Samples, options: Options) -> Tuned:
+        return replace(search(graph, samples, replace(options, budget=0.0)), complete=False)
+
+    found = tune_groups(before, whole, samples, None, Options(constraint=TOLERANCE, budget=3600.0), ended)
+    assert found.cost == before.cost
+    assert not found.complete
+
+
 def test_both_commands(files: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
     model, data = files
     common = [str(model), "--data", str(data), "--tolerance", "2%", "--channel-groups", "auto"]

@@ -6,8 +6,9 @@ For each network and tolerance: bits of the default objective over all layers, a
 measurements, cost in full-set equivalents (images x share of the network that was run / images of the search), wall
 time. Searched on the first training images (10,000 of MNIST; 5,000 of CIFAR-10), measured on all 10,000 test images.
 `paper` is libnumber's own space (42 formats a tensor, weights layer by layer, one format for all inputs), `full` what
-bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`). whittle runs
-in one process, the others measure candidates in two.
+bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`), `groups` with
+groups of channels that have widths of their own (`--channel-groups auto`), `channels+groups` with both. whittle runs in
+one process, the others measure candidates in two.
 
 CIFAR-10 is an .npz of x_train, y_train, x_test, y_test (uint8 pixels, N,3,32,32); without it only the MNIST networks
 run. Results are written after each case, and a case whose result is there is not run again; `--show` only prints the
@@ -29,6 +30,7 @@ import numpy as np
 
 from bitwright.ir.graph import Graph
 from bitwright.models.datasets import load as load_data
+from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.problem import Constraint
@@ -47,7 +49,9 @@ TOLERANCES = (0.07, 0.01)
 JOBS = 2
 SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
 CASES = (
+    ("whittle", "channels+groups", "both"),
     ("whittle", "channels", "both"),
+    ("whittle", "groups", "both"),
     ("whittle", "full", "both"),
     ("whittle", "paper", "weights"),
     ("libnumber", "paper", "weights"),
@@ -103,13 +107,15 @@ def run(
     jobs = 1 if algorithm == "whittle" else JOBS
     options = Options(algorithm=algorithm, constraint=Constraint(tolerance), jobs=jobs)
     graph = prepared(MODELS / f"{network}.onnx")
-    described = load_platform("full" if space == "channels" else space)
+    described = load_platform(space if space in ("full", "paper") else "full")
 
     def search(network: Graph, samples: Samples, options: Options, held_out: Samples | None = None) -> Tuned:
         return tune_network(network, samples, held_out, described, options, layerwise=layerwise)
 
-    pruned = space == "channels"
+    pruned = space.startswith("channels")
     found = tune_channels(graph, *parts, options, search) if pruned else search(graph, parts[0], options, parts[1])
+    if space.endswith("groups"):
+        found = tune_groups(found, graph, *parts, options, search)
     held = found.held_out
     assert held is not None
     return Row(
@@ -148,7 +154,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 def comparisons(rows: list[dict[str, Any]]) -> Iterator[str]:
     """whittle against each rival, case by case, and in geometric mean."""
     found = {(r["network"], r["tolerance"], r["algorithm"], r["space"]): r for r in rows}
-    for space in ("paper", "full", "channels"):
+    for space in ("paper", "full", "channels", "groups", "channels+groups"):
         for rival in ("libnumber", "ristretto", "stripes", "random"):
             for tolerance in TOLERANCES:
                 pairs = [
@@ -172,6 +178,7 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--algorithms", nargs="*", default=[f"{a}:{s}" for a, s, _ in CASES], help="as whittle:full")
+    parser.add_argument("--tolerances", nargs="*", type=float, default=TOLERANCES)
     parser.add_argument("--show", action="store_true", help="print the tables of the file, run nothing")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/tuner.json"))
     given = parser.parse_args()
@@ -184,7 +191,7 @@ def main() -> None:
     done = {(r["network"], r["tolerance"], r["algorithm"], r["space"]) for r in rows}
     for network in [] if given.show else given.networks:
         parts = images(NETWORKS[network], given.cifar10)
-        for tolerance in TOLERANCES:
+        for tolerance in given.tolerances:
             for algorithm, space, layerwise in CASES:
                 case = (network, tolerance, algorithm, space)
                 if parts is None or case in done or f"{algorithm}:{space}" not in given.algorithms:

@@ -1,13 +1,14 @@
 """Which tensors of a graph take a number format, by which names, and giving it to them.
 
 Weights of conv2d and dense, inputs, and the results of every op that computes take a format. Ops that only move numbers
-(pooling by maximum, relu, reshape, ...) keep their operand's: nothing is rounded there. Scores after the last sum
-(softmax, argmax) stay float32. The bias of a sum has no format: the contract rounds it to the accumulator's step.
+(pooling by maximum, relu, reshape, ...) keep their operand's: nothing is rounded there. What only a concat reads is
+rounded once, into the concat's format, unless it is given one of its own. Scores after the last sum (softmax, argmax)
+stay float32. The bias of a sum has no format: the contract rounds it to the accumulator's step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def assign(graph: Graph, formats: Mapping[str, Format]) -> None:
         if other[1] != format:
             raise CompileError(f"{other[0]} and {name} are the same tensor (%{value.name}) with two formats")
         edit.set_type(value, value.tensor_type.with_format(format))
-    spread(graph)
+    spread(graph, given)
 
 
 def in_float(graph: Graph) -> Graph:
@@ -75,7 +76,7 @@ def format_names(graph: Graph) -> dict[str, Value]:
     for node in layers(graph):
         names[f"{node.name}.weight"] = node.operand(1)
         names[f"{node.name}.input"] = node.operand(0)
-    own = {value.name: value for value in (*weight_values(graph), *activation_values(graph))}
+    own = {value.name: value for value in (*weight_values(graph), *computed_values(graph))}
     return own | {name: _origin(value) if name.endswith(".input") else value for name, value in names.items()}
 
 
@@ -92,6 +93,12 @@ def weight_values(graph: Graph) -> list[Value]:
 
 
 def activation_values(graph: Graph) -> list[Value]:
+    """The computed values that are rounded into a format of their own: not what only a concat reads."""
+    follow = {id(value) for node in graph.nodes for value in joined(node)}
+    return [value for value in computed_values(graph) if id(value) not in follow]
+
+
+def computed_values(graph: Graph) -> list[Value]:
     """The float inputs, and the results that are computed rather than moved."""
     found = [value for value in graph.inputs if _is_float(value)]
     for node in graph.nodes:
@@ -100,13 +107,34 @@ def activation_values(graph: Graph) -> list[Value]:
     return found
 
 
-def spread(graph: Graph) -> None:
-    """Ops that only move numbers have their operand's format."""
+def spread(graph: Graph, given: Collection[int] = ()) -> None:
+    """Ops that only move numbers have their operand's format, and what only a concat reads has the concat's.
+
+    Of the latter those that have one keep it, unless the concat alone was `given` another (identities of values).
+    """
+    new = set(given)
+    for node in reversed(graph.nodes):
+        for value in joined(node):
+            number = node.result.tensor_type.number
+            is_new = id(node.result) in new and id(value) not in given
+            new |= {id(value)} if is_new else set()
+            if (is_new or value.tensor_type.number is None) and (number is None or number.axis is None):
+                edit.set_type(value, value.tensor_type.with_format(number or F32))
     for node in graph.nodes:
         if node.op in MOVES and isinstance(node.operand(0).type, Type):
             number = node.operand(0).tensor_type.number
             if number is None or number.axis is None:
                 edit.set_type(node.result, node.result.tensor_type.with_format(number or F32))
+
+
+def joined(node: Node) -> list[Value]:
+    """The operands of a concat that are computed and that nothing else reads."""
+    return [
+        value
+        for value in (node.operands if node.op == "concat" and _is_float(node.result) else ())
+        if value is not None and value.producer is not None and value.producer.op not in (*MOVES, *UNROUNDED)
+        if len(value.uses) == 1 and _is_float(value) and not node.graph.is_output(value)
+    ]
 
 
 def _origin(value: Value) -> Value:

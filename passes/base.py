@@ -138,9 +138,9 @@ def _converted(kind: type[Pass], name: str, hint: Any, text: str) -> Any:
         if text not in get_args(base):
             raise fail
         return text
-    if get_origin(base) is tuple:
-        return tuple(item for item in text.strip("[]").split("+") if item)
     try:
+        if get_origin(base) is tuple:
+            return tuple(get_args(base)[0](item) for item in text.strip("[]").split("+") if item)
         value = {"true": True, "false": False}[text] if base is bool else base(text)
     except (KeyError, ValueError) as error:
         raise fail from error
@@ -161,7 +161,7 @@ def _wanted(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     if get_origin(hint) is tuple:
-        return "names joined by +"
+        return ("whole numbers" if get_args(hint)[0] is int else "names") + " joined by +"
     return "true or false" if hint is bool else getattr(hint, "__name__", str(hint))
 
 

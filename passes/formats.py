@@ -57,7 +57,7 @@ class AnnotateFormats(Pass):
         for value in activation_list:
             chosen = _for_range(activations, ranges[value.name], self.unsigned)
             edit.set_type(value, value.tensor_type.with_format(chosen))
-        spread(graph)
+        spread(graph, () if self.keep else set(map(id, activation_list)))
         return True
 
     def ranges(self, graph: Graph, context: Context) -> dict[str, Range]:

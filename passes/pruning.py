@@ -6,7 +6,7 @@ channels.py says what a channel is. What is left is an ordinary, smaller graph: 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
-from bitwright.ir.formats import Affine, Canonical
-from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import integer, integers
-from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import Type
 from bitwright.passes.accumulators import derive
 from bitwright.passes.base import Context, Pass, Reference, Span
 from bitwright.passes.channels import Channels, Side, find_channels, layers
 from bitwright.passes.damage import LeastDamage, sums_of
+from bitwright.passes.take import take
 from bitwright.passes.wiring import Grouped
 
 By: TypeAlias = Literal["frobenius", "hessian", "last", "random"]
@@ -197,32 +197,11 @@ def _narrow(graph: Graph, found: Channels, removed: Collection[int]) -> None:
         for axis, channels in enumerate(found.of(value)):
             kept = np.flatnonzero(~gone[channels])
             if len(kept) < len(channels):
-                _take(value, axis, kept)
+                take(value, axis, kept)
                 changed.add(id(value))
     for node in list(graph.nodes):
         if any(id(value) in changed for value in (*node.operands, *node.results)):
             _refit(graph, node)
-
-
-def _take(value: Value, axis: int, kept: Array) -> None:
-    """Keep some indices of one axis of a value, in its data, its shape and its formats."""
-    type = value.tensor_type
-    shape, number = type.shape, type.number
-    assert shape is not None, f"%{value.name} has channels and no shape"
-    if number is not None and number.axis is not None and number.axis % len(shape) == axis:
-        number = _some_formats(number, kept)
-    if value.tensor is not None:
-        edit.set_tensor(value, Tensor(np.ascontiguousarray(value.tensor.data.take(kept, axis))))
-    narrowed = Type(number or type.format, (*shape[:axis], len(kept), *shape[axis + 1 :]))
-    edit.set_type(value, narrowed)
-
-
-def _some_formats(number: Canonical | Affine, kept: Array) -> Canonical | Affine:
-    """A format a channel, of some of the channels."""
-    if isinstance(number, Canonical):
-        return replace(number, bias=tuple(number.biases[kept].tolist()))
-    zeros = tuple(number.zeros[kept].tolist()) if isinstance(number.zero, tuple) else number.zero
-    return replace(number, scale=tuple(number.scales[kept].tolist()), zero=zeros)
 
 
 def _refit(graph: Graph, node: Node) -> None:

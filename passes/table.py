@@ -20,6 +20,7 @@ from bitwright.passes.quantizers import RecogniseQuantizers
 from bitwright.passes.refit import Refit
 from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
+from bitwright.passes.split import SplitChannels
 from bitwright.passes.transposes import CancelTransposes
 
 PASSES: dict[str, type[Pass]] = {
@@ -45,6 +46,7 @@ PASSES: dict[str, type[Pass]] = {
         Refit,
         RemoveDead,
         RemoveIdentities,
+        SplitChannels,
     )
 }
 

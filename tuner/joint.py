@@ -25,8 +25,8 @@ from bitwright.passes.channels import find_channels
 from bitwright.passes.pruning import remove_channels
 from bitwright.passes.refit import Refit
 from bitwright.tuner.judge import SimulationJudge
-from bitwright.tuner.problem import Constraint
 from bitwright.tuner.removal import Removal, channels_left, removals
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
 from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
 
 STEP = 0.25
@@ -35,23 +35,22 @@ MOST = 0.95
 """The shares of the bits that go: the first step, the last, and the most."""
 REFINED = 2
 
-Search = Callable[[Graph, Samples, Options], Tuned]
-
 
 def tune_channels(
     graph: Graph, search: Samples, held_out: Samples | None, options: Options, tune: Search, k: int = 1
 ) -> Tuned:
     """The cheapest formats and channels of a prepared float network, searched on `search`, measured on `held_out`.
 
-    tune: searches the formats of a network, as tune_network does, and raises as that does; k: as there.
+    tune: searches the formats of a network; k: as tune_network has it.
     """
     began = time.monotonic()
+    known = Samples(search.x, labels(graph, search))
     context = Context(samples={graph.input_name(graph.inputs[0]): search.x}, seed=options.seed)
-    joint = _Joint(graph, Samples(search.x, labels(graph, search)), options, context, tune, k, began)
+    joint = _Joint(graph, Searches(tune, known, options, began), context, k)
     lowest(joint.cost, STEP, LEAST_STEP, MOST)
     cheapest = sorted(joint.costs, key=lambda share: (joint.costs[share], share))[:REFINED]
     searches = [*joint.tried.values(), *map(joint.refined, cheapest)]
-    whole, found = searches[0], min(reversed(searches), key=_cost_if_it_holds)
+    whole, found = searches[0], min(reversed(searches), key=cost_if_it_holds)
     assert found.graph is not None
     return replace(
         found,
@@ -61,13 +60,9 @@ def tune_channels(
         least=whole.least,
         held_out=None if held_out is None else measured(graph, found.graph, held_out, k),
         seconds=time.monotonic() - began,
-        complete=joint.in_time and all(one.complete for one in searches[-len(cheapest) :]),
+        complete=joint.searches.in_time and all(one.complete for one in searches[-len(cheapest) :]),
         channels=channels_left(graph, found.graph),
     )
-
-
-def _cost_if_it_holds(found: Tuned) -> float:
-    return found.cost if found.accuracy >= found.least else math.inf
 
 
 @dataclass
@@ -75,45 +70,34 @@ class _Joint:
     """Searches with some share of the bits taken away as channels, each done once."""
 
     graph: Graph
-    search: Samples
-    options: Options
+    searches: Searches
     context: Context
-    tune: Search
     k: int
-    began: float
     tried: dict[float, Tuned] = field(default_factory=dict)
     costs: dict[float, float] = field(default_factory=dict)
     networks: dict[float, Graph] = field(default_factory=dict)
-    in_time: bool = True
     order: list[Removal] = field(default_factory=list)
 
     def cost(self, share: float) -> float:
         """The objective of the best formats with this share gone; infinite if the rest cannot be as accurate."""
         network = self.graph if share == 0 else self.narrowed(share)
-        if network is None or (share and self._is_late()):
+        if network is None or (share and self.searches.is_late()):
             return math.inf
         self.networks[share] = network
         found = self.tried[share] = self._searched(network, share, refine=False)
         if share == 0:
             self.order = self._order()
-        self.costs[share] = _cost_if_it_holds(found)
+        self.costs[share] = cost_if_it_holds(found)
         return self.costs[share]
 
     def refined(self, share: float) -> Tuned:
         """The search with this share gone, to its end; the rough one if the time is over."""
-        return self.tried[share] if self._is_late() else self._searched(self.networks[share], share, refine=True)
+        late = self.searches.is_late()
+        return self.tried[share] if late else self._searched(self.networks[share], share, refine=True)
 
     def _searched(self, network: Graph, share: float, refine: bool) -> Tuned:
-        constraint = self.options.constraint if share == 0 else Constraint(floor=self.tried[0.0].least)
-        left = None if self.options.budget is None else max(self.options.budget - (time.monotonic() - self.began), 0.0)
-        resume = self.options.resume or refine  # what the rough search measured is not measured again
-        options = replace(self.options, constraint=constraint, budget=left, refine=refine, resume=resume)
-        return self.tune(network, self.search, options)
-
-    def _is_late(self) -> bool:
-        budget = self.options.budget
-        self.in_time = self.in_time and (budget is None or time.monotonic() - self.began < budget)
-        return not self.in_time
+        """What the rough search of a network measured, the one to its end does not measure again."""
+        return self.searches.run(network, self.tried[0.0].least if share else None, refine, resume=refine)
 
     def _order(self) -> list[Removal]:
         whole = self.tried[0.0]
@@ -136,8 +120,9 @@ class _Joint:
         context = replace(self.context, reference=None, notes=[])
         remove_channels(small, find_channels(small), gone, context)
         Refit().run(small, context)
-        assert self.search.y is not None
-        judge = SimulationJudge(small, self.search.x, self.search.y, self.k)
+        search = self.searches.search
+        assert search.y is not None
+        judge = SimulationJudge(small, search.x, search.y, self.k)
         right = hits(self.k, judge.scores(small, judge.x), judge.y)
         return small if float(right.mean()) >= self.tried[0.0].least else None
 

@@ -66,6 +66,7 @@ def report(found: Tuned, command: str) -> dict[str, Any]:
         "full_set_equivalents": round(found.spent, 3),
         "seconds": round(found.seconds, 3),
         "channels": {name: {"left": left, "of": of} for name, (left, of) in found.channels.items()},
+        "groups": {name: dict(parts) for name, parts in found.groups.items()},
         "formats": {name: str(format) for name, format in sorted(found.candidate.formats.items())},
     }
 

@@ -41,11 +41,16 @@ class Target:
 def target_layers(graph: Graph, wanted: Collection[str] = ()) -> list[Node]:
     """The layers named, or of the ops named (`conv2d`, `dense`), in the graph's order; all layers by default.
 
+    A concat of layers stands for these: it has the name that they had before they were split.
     Raises CompileError for a name that no layer has, and for a graph without layers.
     """
     found = list(layers(graph))
     if not found:
         raise CompileError(f"@{graph.name} has no conv2d or dense whose weights could take a format")
+    for node in reversed(graph.nodes):
+        if node.op == "concat" and node.name in wanted:
+            parts = [value.name for value in node.operands if value is not None]
+            wanted = [*(name for name in wanted if name != node.name), *parts]
     unknown = set(wanted) - {node.name for node in found} - {node.op for node in found}
     if unknown:
         names = ", ".join(node.name for node in found)

@@ -89,8 +89,9 @@ class Tuned:
     accuracy, reference, least: of the candidate, of the float network, and the least that was asked for, on the search
     images; float_cost: the objective of FLOAT 32 everywhere; seconds: of wall time; complete: False if the budget ended
     it; graph: the network in the candidate's formats and numbers, None in the portable mode; notes: what a person
-    should know; channels: output channels left, and of how many, by layer; others: searches of the same network with
-    other channels (tuner/joint.py), which count in what was spent.
+    should know; channels: output channels left, and of how many, by layer; groups: of a layer that was split, its parts
+    and their output channels; others: searches of the same network with other channels (tuner/joint.py) or other groups
+    of them (tuner/groups.py), which count in what was spent.
     """
 
     problem: Problem
@@ -105,6 +106,7 @@ class Tuned:
     held_out: HeldOut | None = None
     notes: tuple[str, ...] = ()
     channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     others: tuple[Tuned, ...] = ()
 
     @property

@@ -34,6 +34,7 @@ from bitwright.ir.types import Type
 from bitwright.passes import Context, Pass, run_passes
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
+from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.problem import Constraint
@@ -105,6 +106,15 @@ class Compiled:
         }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is searched for: a relative loss of accuracy, and whether channels may go or have widths in groups."""
+
+    tolerance: float
+    prune: bool = False
+    channel_groups: bool = False
+
+
 def compile(
     model: str | Path | Graph,
     target: str,
@@ -113,6 +123,7 @@ def compile(
     formats: str | None = None,
     tolerance: float | None = None,
     prune: bool = False,
+    channel_groups: bool = False,
     passes: str | None = None,
     clock_mhz: float | None = None,
     utilisation: float = UTILISATION,
@@ -126,8 +137,8 @@ def compile(
     data: a source of bitwright.models.datasets: its training split chooses ranges, its test split measures accuracy;
     formats: `KIND width` for all tensors, or a file of formats a tensor; tolerance: relative loss of accuracy, for
     which the formats of fewest bits are searched (bitwright.tuner.whittle); prune: whether channels may go as well;
-    passes: run after the structure passes; fps: frames a second, for the smallest design that reaches them; plan_file:
-    what is decided of the plan (plan.toml).
+    channel_groups: whether output channels of a layer may have several widths; passes: run after the structure passes;
+    fps: frames a second, for the smallest design that reaches them; plan_file: what is decided of the plan (plan.toml).
     Raises CompileError for whatever the user can mend.
     """
     from bitwright import __version__
@@ -140,7 +151,8 @@ def compile(
         raise CompileError("formats are given or searched for, not both", help="leave out --formats or --tolerance")
     if tolerance is not None and data is None:
         raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
-    if prune and tolerance is None:
+    asked = None if tolerance is None else Asked(tolerance, prune, channel_groups)
+    if (prune or channel_groups) and tolerance is None:
         raise CompileError("channels are chosen for a tolerance, and none is given", help="--tolerance 1%")
     if fps is not None and not fps > 0:
         raise CompileError(f"{fps:g} frames a second are not above 0")
@@ -158,7 +170,7 @@ def compile(
     _check_ops(graph)
     check_weights(graph)
     say("formats")
-    annotated = _annotated(graph, formats, tolerance, prune, context, train)
+    annotated = _annotated(graph, formats, asked, context, train)
     say("plan")
     planned = plan(stages_of(annotated), board, utilisation, given, _interval(fps, clock))
     say("accuracy")
@@ -212,14 +224,14 @@ def format_passes(formats: str) -> list[Pass]:
 
 
 def _annotated(
-    graph: Graph, formats: str | None, tolerance: float | None, prune: bool, context: Context, train: Dataset | None
+    graph: Graph, formats: str | None, asked: Asked | None, context: Context, train: Dataset | None
 ) -> Graph:
     """The graph with formats: of a file, of one kind and width, or those of fewest bits that keep the accuracy."""
-    if tolerance is not None:
+    if asked is not None:
         if train is None or train.y is None:
             raise CompileError("a tolerance needs labels, and the data have none")
         order = np.random.default_rng(context.seed).permutation(len(train.x))[:MOST_IMAGES]
-        return _tuned(graph, tolerance, prune, Samples(train.x[order], train.y[order]), context)
+        return _tuned(graph, asked, Samples(train.x[order], train.y[order]), context)
     if formats is None:
         return run_passes(graph, _default_passes(graph, context), context)
     passes = format_passes(formats)
@@ -229,14 +241,18 @@ def _annotated(
     return run_passes(graph, passes, context)
 
 
-def _tuned(graph: Graph, tolerance: float, prune: bool, search: Samples, context: Context) -> Graph:
+def _tuned(graph: Graph, asked: Asked, search: Samples, context: Context) -> Graph:
     """The graph in the formats of fewest bits that keep the accuracy on `search`; what no layer reads is wide."""
 
     def formats_of(network: Graph, samples: Samples, options: Options) -> Tuned:
         return tune_network(network, samples, None, load_platform("full"), options)
 
-    options = Options(constraint=Constraint(tolerance))
-    found = tune_channels(graph, search, None, options, formats_of) if prune else formats_of(graph, search, options)
+    options = Options(constraint=Constraint(asked.tolerance))
+    found = (
+        tune_channels(graph, search, None, options, formats_of) if asked.prune else formats_of(graph, search, options)
+    )
+    if asked.channel_groups:
+        found = tune_groups(found, graph, search, None, options, formats_of)
     widths = OTHER_WIDTHS if found.graph is not None and found.cost < found.float_cost else ()
     for width in widths:
         others = AnnotateFormats(weights=f"FIXED {width}", activations=f"FIXED {width}", keep=True)
@@ -246,13 +262,15 @@ def _tuned(graph: Graph, tolerance: float, prune: bool, search: Samples, context
             fewer = found.float_cost / found.cost
             for name, (left, of) in found.channels.items():
                 context.notes.append(f"{name}: {left} of {of} channels are left")
+            for name, parts in found.groups.items():
+                context.notes.append(f"{name} is in groups of {', '.join(map(str, parts.values()))} channels")
             context.notes.append(
                 f"formats of {fewer:.1f} times fewer bits than FLOAT 32, accuracy {reached:.4f} "
                 f"on the {len(search.x):,} training samples they were searched on; `bitwright tune` says more"
             )
             return annotated
     raise CompileError(
-        f"no formats of up to 16 bits keep {1 - tolerance:.2%} of the accuracy {found.reference:.4f}",
+        f"no formats of up to 16 bits keep {1 - asked.tolerance:.2%} of the accuracy {found.reference:.4f}",
         help="allow a larger tolerance",
     )
 

@@ -126,7 +126,7 @@ def in_formats(graph: Graph, formats: str, x: Array) -> Graph:
     while last.producer is not None and last.producer.op in MOVES:
         last = last.producer.operand(0)
     edit.set_type(last, last.tensor_type.with_format(F32))
-    spread(made)
+    spread(made, set(map(id, activation_values(made))))
     return made
 
 

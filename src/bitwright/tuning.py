@@ -15,6 +15,7 @@ from bitwright.ir.evaluate import check_shape
 from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
 from bitwright.passes import STRUCTURE, Context, run_passes
+from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
@@ -52,6 +53,7 @@ def tune(
     metric: str = "top1",
     images: int = MOST_IMAGES,
     prune: bool = False,
+    channel_groups: bool = False,
     out: Path | None = None,
     command: str = "",
 ) -> Tuned:
@@ -59,7 +61,8 @@ def tune(
 
     data: a source of bitwright.models.datasets, whose training split is searched on and whose test split is held out; a
     source without splits is halved. metric: top1, top5, or agreement with the float network (no labels needed);
-    images: at most so many are searched on; prune: whether channels may go as well; out: a folder for the outputs.
+    images: at most so many are searched on; prune: whether channels may go as well; channel_groups: whether
+    output channels of a layer may have several widths; out: a folder for the outputs.
     Raises CompileError for whatever the user can mend.
     """
     options = options or Options()
@@ -90,6 +93,8 @@ def tune(
         found = tune_channels(graph, split.search, split.held_out, options, search, METRICS[metric])
     else:
         found = search(graph, split.search, options, split.held_out)
+    if channel_groups:
+        found = tune_groups(found, graph, split.search, split.held_out, options, search, METRICS[metric])
     notes = [split.note, *shortfall(found)]
     if out is not None:
         notes += write(found, out, command)

@@ -20,7 +20,7 @@ from bitwright.backends.hls.package import write_package
 from bitwright.backends.hls.plan import Plan, divisors
 from bitwright.backends.hls.stages import JoinStage, PortStage, Stage, SumStage, stages_of
 from bitwright.ir import edit
-from bitwright.ir.assign import activation_values, spread, weight_values
+from bitwright.ir.assign import computed_values, spread, weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.formats import Canonical
@@ -230,7 +230,7 @@ def give_formats(graph: Graph, frames: Array, rng: Rng, wide: bool = False) -> N
     """Random formats: of any width and kind that there are engines for, some too small for their numbers."""
     names = [value.name for value in graph.values.values() if value.tensor is None]
     found = evaluate(graph, {"": frames}, names)
-    for value in activation_values(graph):
+    for value in computed_values(graph):
         numbers = found[value.name]
         width = pick(rng, 20, 24, 27, 31, 32) if wide else int(rng.integers(2, 17))
         unsigned = rng.random() < (0.5 if numbers.min() >= 0 else 0.1)

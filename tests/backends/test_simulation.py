@@ -14,7 +14,7 @@ from bitwright.backends.simulation import run as run_module
 from bitwright.backends.simulation.run import Simulation, session_of
 from bitwright.backends.simulation.score import Score, score, simulate
 from bitwright.ir import edit
-from bitwright.ir.assign import activation_values, spread, weight_values
+from bitwright.ir.assign import computed_values, spread, weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.files import load
@@ -113,8 +113,8 @@ class Drawing:
 
 def give_formats(graph: Graph, random: Random, kinds: tuple[str, ...], narrow: bool = True) -> None:
     """A random format for all that takes one, near what its numbers need."""
-    plain = evaluate(graph, images(0), [value.name for value in activation_values(graph)])
-    for value in activation_values(graph):
+    plain = evaluate(graph, images(0), [value.name for value in computed_values(graph)])
+    for value in computed_values(graph):
         kind = str(random.choice(kinds))
         found = float(np.abs(plain[value.name]).max()) * float(random.choice([0.5, 1.0, 2.0]))
         edit.set_type(value, value.tensor_type.with_format(_format(kind, random, found, None, narrow)))

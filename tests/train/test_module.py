@@ -12,7 +12,7 @@ import bitwright
 from bitwright.backends.simulation.run import Simulation
 from bitwright.ir import edit
 from bitwright.ir.accumulate import accumulator
-from bitwright.ir.assign import activation_values, layers, spread, weight_values
+from bitwright.ir.assign import computed_values, layers, spread, weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.formats import Canonical, parse
@@ -40,7 +40,7 @@ def scores(graph: Graph, x: Array, double: bool = False) -> Array:
 
 def give_formats(graph: Graph, rng: Rng, weights: Sequence[str], inputs: Sequence[str], frames: Array) -> None:
     """Random formats that cover the numbers; every second weight has a bias a channel."""
-    float_values = evaluate(graph, {"": frames}, [value.name for value in activation_values(graph)])
+    float_values = evaluate(graph, {"": frames}, [value.name for value in computed_values(graph)])
     for value in weight_values(graph):
         format, data = parse(str(rng.choice(weights))), value.tensor.data
         assert isinstance(format, Canonical)
@@ -49,7 +49,7 @@ def give_formats(graph: Graph, rng: Rng, weights: Sequence[str], inputs: Sequenc
         else:
             format = format.covering(float(np.abs(data).max()))
         edit.set_type(value, value.tensor_type.with_format(format))
-    for value in activation_values(graph):
+    for value in computed_values(graph):
         numbers = float_values[value.name]
         format = parse(str(rng.choice(inputs)))
         assert isinstance(format, Canonical)

@@ -28,6 +28,13 @@ from bitwright.cli.percent import Percent
     show_default=True,
     help="auto: channels may go too, within the tolerance.",
 )
+@click.option(
+    "--channel-groups",
+    type=click.Choice(["auto", "none"]),
+    default="none",
+    show_default=True,
+    help="auto: groups of a layer's output channels may have widths of their own, within the tolerance.",
+)
 @click.option("--passes", metavar="P", help="More passes, run before formats are chosen.")
 @click.option("--clock-mhz", type=float, help="The clock (default: the board's).")
 @click.option("--utilisation", type=Percent(), default="80%", show_default=True, help="The share of the board to use.")
@@ -42,6 +49,7 @@ def command(
     formats: str | None,
     tolerance: float | None,
     prune: str,
+    channel_groups: str,
     passes: str | None,
     clock_mhz: float | None,
     utilisation: float,
@@ -61,6 +69,7 @@ def command(
             formats=formats,
             tolerance=tolerance,
             prune=prune == "auto",
+            channel_groups=channel_groups == "auto",
             passes=passes,
             clock_mhz=clock_mhz,
             utilisation=utilisation,

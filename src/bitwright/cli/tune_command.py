@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ DESCRIBED = {
     "board": "hardware objectives need the network itself",
     "images": "its cmd_fullset decides",
     "prune": "channels are the network's own",
+    "channel_groups": "channels are the network's own",
 }
 
 
@@ -60,6 +62,13 @@ DESCRIBED = {
     default="none",
     show_default=True,
     help="auto: channels may go too, where that is cheaper.",
+)
+@click.option(
+    "--channel-groups",
+    type=click.Choice(["auto", "none"]),
+    default="none",
+    show_default=True,
+    help="auto: groups of a layer's output channels may have widths of their own, where that is cheaper.",
 )
 @click.option("--budget", type=Duration(), help="Stop after 60s, 5m, 1h with the best found so far.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random choices and splits.")
@@ -136,6 +145,7 @@ def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch
         layers=_names(given["layers"] or ""),
         groups=[_names(group) for group in given["groups"]],
         prune=given["prune"] == "auto",
+        channel_groups=given["channel_groups"] == "auto",
         out=out,
         command=replay,
         **{name: given[name] for name in ("objective", "layerwise", "board", "metric", "images")},
@@ -185,6 +195,8 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
     print_table(["tensor", "values", "format"], rows)
     if found.channels:
         print_table(["layer", "channels", "of"], [[name, *map(str, pair)] for name, pair in found.channels.items()])
+    if found.groups:
+        print_table(["layer", "groups of channels"], [[name, _sizes(parts)] for name, parts in found.groups.items()])
     for note in found.notes:
         click.echo(f"note: {note}")
     click.echo(
@@ -204,6 +216,10 @@ def _show(found: Tuned, out: Path, as_json: bool, explain: bool) -> None:
         from bitwright.cli.explain import print_explanations
 
         print_explanations(why)
+
+
+def _sizes(parts: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} {size}" for part, size in parts.items())
 
 
 def _explained(found: Tuned) -> list[Explanation]:

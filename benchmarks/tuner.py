@@ -7,8 +7,9 @@ measurements, cost in full-set equivalents (images x share of the network that w
 time. Searched on the first training images (10,000 of MNIST; 5,000 of CIFAR-10), measured on all 10,000 test images.
 `paper` is libnumber's own space (42 formats a tensor, weights layer by layer, one format for all inputs), `full` what
 bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`), `groups` with
-groups of channels that have widths of their own (`--channel-groups auto`), `channels+groups` with both. whittle runs in
-one process, the others measure candidates in two.
+groups of channels that have widths of their own (`--channel-groups auto`), `channels+groups` with both; `tiny` has
+FIXED 2, 4 and 8, weights layer by layer, so few that `exhaustive` can look at all. whittle runs in one process, the
+others measure candidates in two. stripes and random are stopped after two minutes.
 
 CIFAR-10 is an .npz of x_train, y_train, x_test, y_test (uint8 pixels, N,3,32,32); without it only the MNIST networks
 run. Results are written after each case, and a case whose result is there is not run again; `--show` only prints the
@@ -32,7 +33,7 @@ from bitwright.ir.graph import Graph
 from bitwright.models.datasets import load as load_data
 from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
-from bitwright.tuner.platforms import load_platform
+from bitwright.tuner.platforms import load_platform, platform_of
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.tune import Options, Samples, Tuned, tune_network
 from bitwright.tuning import prepared
@@ -58,7 +59,17 @@ CASES = (
     ("ristretto", "paper", "weights"),
     ("stripes", "paper", "weights"),
     ("random", "paper", "weights"),
+    ("whittle", "tiny", "weights"),
+    ("libnumber", "tiny", "weights"),
+    ("exhaustive", "tiny", "weights"),
 )
+TINY = "mlp_m"
+"""The network of the tiny space, which has 81 assignments there."""
+BUDGETS = {"stripes": 120.0, "random": 120.0}
+PLATFORMS = {
+    "paper": load_platform("paper"),
+    "tiny": platform_of({"tiny": {"FIXED": [2, 4, 8]}}),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class Row:
     measurements: int
     full_sets: float
     seconds: float
+    complete: bool
 
 
 def images(name: str, cifar10: Path | None) -> tuple[Samples, Samples] | None:
@@ -105,9 +117,9 @@ def run(
 ) -> Row:
     """One search."""
     jobs = 1 if algorithm == "whittle" else JOBS
-    options = Options(algorithm=algorithm, constraint=Constraint(tolerance), jobs=jobs)
+    options = Options(algorithm, Constraint(tolerance), budget=BUDGETS.get(algorithm), jobs=jobs)
     graph = prepared(MODELS / f"{network}.onnx")
-    described = load_platform(space if space in ("full", "paper") else "full")
+    described = PLATFORMS.get(space) or load_platform("full")
 
     def search(network: Graph, samples: Samples, options: Options, held_out: Samples | None = None) -> Tuned:
         return tune_network(network, samples, held_out, described, options, layerwise=layerwise)
@@ -133,6 +145,7 @@ def run(
         len(found.trace),
         round(found.spent, 2),
         round(found.seconds, 2),
+        found.complete,
     )
 
 
@@ -143,11 +156,12 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| --- " * 10 + "|"
     for r in rows:
         smaller, interval = r["float_bits"] / r["bits"], f"[{r['low']:.4f}, {r['high']:.4f}]"
+        ended = "" if r["complete"] else " (stopped)"
         missed = "" if r["accuracy"] >= r["float_accuracy"] * (1 - r["tolerance"]) else " (misses the target)"
         yield (
             f"| {r['network']} | {r['tolerance']:.0%} | {r['algorithm']}, {r['space']} | {r['bits']:,.0f}"
             f" | 1/{smaller:.1f} | {r['accuracy']:.4f} {interval}{missed} | {r['float_accuracy']:.4f}"
-            f" | {r['measurements']} | {r['full_sets']:.1f} | {r['seconds']:.1f} |"
+            f" | {r['measurements']} | {r['full_sets']:.1f} | {r['seconds']:.1f}{ended} |"
         )
 
 
@@ -194,8 +208,10 @@ def main() -> None:
         for tolerance in given.tolerances:
             for algorithm, space, layerwise in CASES:
                 case = (network, tolerance, algorithm, space)
-                if parts is None or case in done or f"{algorithm}:{space}" not in given.algorithms:
+                is_here = parts is not None and (space != "tiny" or network == TINY)
+                if not is_here or case in done or f"{algorithm}:{space}" not in given.algorithms:
                     continue
+                assert parts is not None
                 rows.append(asdict(run(*case, layerwise, parts)))
                 given.output.write_text(json.dumps(stored, indent=1) + "\n")
                 print(list(table(rows[-1:]))[-1], flush=True)

@@ -44,8 +44,8 @@ def train(recipe: Recipe, pictures: Pictures, epochs: int, start: Path | None = 
     """
     network = recipe.network()
     if start is not None:
-        _plain(network)
-        _take(network, onnx.load(start), start)
+        plain(network)
+        take(network, onnx.load(start), start)
     layout = torch.channels_last if recipe.bfloat16 else torch.contiguous_format
     network.to(memory_format=layout)
     optimiser = torch.optim.SGD(
@@ -71,19 +71,22 @@ def train(recipe: Recipe, pictures: Pictures, epochs: int, start: Path | None = 
             total += loss.item() * len(batch)
         took = time.monotonic() - began
         print(f"epoch {epoch + 1:3d} of {epochs}  loss {total / count:.4f}  {took:.1f} s", flush=True)
-    _plain(network)
+    plain(network)
     return network.eval().to(memory_format=torch.contiguous_format)
 
 
-def _plain(network: nn.Sequential) -> None:
+def plain(network: nn.Sequential) -> None:
     """Put ordinary layers in the place of centred ones."""
     for name, layer in network.named_children():
         if isinstance(layer, Centred):
             setattr(network, name, layer.plain())
 
 
-def _take(network: nn.Sequential, model: onnx.ModelProto, path: Path) -> None:
-    """Give a network the numbers of its .onnx, in which a weight has the name of its layer."""
+def take(network: nn.Sequential, model: onnx.ModelProto, path: Path) -> None:
+    """Give a network the numbers of its .onnx, in which a weight has the name of its layer.
+
+    Raises CompileError if it is of another network.
+    """
     given = {weight.name: onnx.numpy_helper.to_array(weight) for weight in model.graph.initializer}
     for place, tensor in network.state_dict().items():
         layer, role = place.split(".")[-2:]
@@ -185,15 +188,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"error: {error}") from error
     model = to_onnx(network, given.name, recipe.kind)
 
+    print(f"on {len(judge.x):,} {'held-out' if given.holdout else 'test'} images:")
+    write(network, model, judge, given.output)
+
+
+def write(network: nn.Sequential, model: onnx.ModelProto, judge: Pictures, path: Path) -> None:
+    """Write a network's .onnx, and print what both get right. Raises SystemExit if they do not agree."""
     accuracy, again = score(network, judge), score_onnx(model, judge)
-    print(f"{'held-out' if given.holdout else 'test'} accuracy {accuracy:.2%} in torch, {again:.2%} in onnxruntime")
+    print(f"accuracy {accuracy:.2%} in torch, {again:.2%} in onnxruntime")
     if abs(accuracy - again) > 2.0 / len(judge.x):  # a near tie may fall the other way
         raise SystemExit("error: the .onnx does not compute what was trained")
 
-    scratch = given.output.with_name(given.output.name + ".part")
+    scratch = path.with_name(path.name + ".part")
     onnx.save(model, scratch)
-    os.replace(scratch, given.output)
-    print(f"wrote {given.output}: {sum(p.numel() for p in network.parameters()):,} parameters")
+    os.replace(scratch, path)
+    print(f"wrote {path}: {sum(p.numel() for p in network.parameters()):,} parameters")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ import pytest
 
 import bitwright
 import bitwright.models
+from bitwright.ir.errors import CompileError
 from bitwright.ir.tensor import Array
 from bitwright.models import datasets
 
@@ -225,3 +228,47 @@ def test_distortions_stay_within_their_bounds(train: ModuleType) -> None:
     digits = recipes.turn(torch.ones(8, 1, 28, 28))
     assert digits.shape == (8, 1, 28, 28)
     assert float(digits[:, :, 10:18, 10:18].min()) > 0.99
+
+
+def saved(network: Any, name: str, path: Path) -> Path:
+    """A network of RECIPES[name], as its .onnx."""
+    to_onnx = importlib.import_module("bitwright.models.to_onnx").to_onnx
+    recipes = importlib.import_module("bitwright.models.recipes")
+    onnx.save(to_onnx(network.eval(), name, recipes.RECIPES[name].kind), path)
+    return path
+
+
+def test_an_average_is_the_mean_of_all_numbers(train: ModuleType, tmp_path: Path) -> None:
+    torch = importlib.import_module("torch")
+    average = importlib.import_module("bitwright.models.average")
+    recipe = train.RECIPES["mlp_m"]
+    torch.manual_seed(0)
+    both = [recipe.network() for _ in range(2)]
+    paths = [saved(network, "mlp_m", tmp_path / f"{i}.onnx") for i, network in enumerate(both)]
+    made = average.averaged(recipe, paths, train.Pictures(torch.zeros(1, 1, 28, 28), torch.zeros(1)))
+    for name, tensor in made.state_dict().items():
+        mean = (both[0].state_dict()[name] + both[1].state_dict()[name]) / 2
+        torch.testing.assert_close(tensor, mean, atol=1e-7, rtol=1e-6)
+
+
+def test_an_average_measures_batch_normalisation_anew(train: ModuleType, tmp_path: Path) -> None:
+    torch = importlib.import_module("torch")
+    average = importlib.import_module("bitwright.models.average")
+    recipe = train.RECIPES["resnet20"]
+    torch.manual_seed(0)
+    path = saved(recipe.network(), "resnet20", tmp_path / "made.onnx")
+    x = torch.rand(6, 3, 32, 32)
+    recipe = replace(recipe, kind=replace(recipe.kind, distort=lambda pictures: pictures))
+    made = average.averaged(recipe, [path], train.Pictures(x, torch.zeros(6)))
+    entering = made.conv1(x).detach()
+    torch.testing.assert_close(made.bn1.running_mean, entering.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(made.bn1.running_var, entering.var((0, 2, 3)), atol=1e-5, rtol=1e-4)
+
+
+def test_files_of_another_network_have_no_average(train: ModuleType, tmp_path: Path) -> None:
+    average = importlib.import_module("bitwright.models.average")
+    path = saved(train.RECIPES["lenet5"].network(), "lenet5", tmp_path / "made.onnx")
+    with pytest.raises(
+        CompileError, match=r"made\.onnx: no fc1\.weight of shape \[128, 784\], so it is another network"
+    ):
+        average.averaged(train.RECIPES["mlp_m"], [path], train.Pictures(None, None))

@@ -118,10 +118,12 @@ def _check_pixels(stage: SumStage, pixels: int, pe: int | None, simd: int | None
             f"%{stage.name}: pixels {pixels}, but its rows and columns take turns",
             help=f"several pixels at once have pe {whole[0]} simd {whole[1]}",
         )
-    count = pixels * whole[0] * whole[1]
-    if count > MOST_MULTIPLIERS:
+    weights = stage.outputs * stage.inputs
+    if pixels * weights > MOST_MULTIPLIERS:
+        fewer = [n for n in divisors(stage.positions) if n == 1 or n * weights <= MOST_MULTIPLIERS]
         raise CompileError(
-            f"%{stage.name}: pixels {pixels} is {count:,} multipliers, more than {MOST_MULTIPLIERS:,}",
+            f"%{stage.name}: pixels {pixels} is {pixels * weights:,} multipliers, more than {MOST_MULTIPLIERS:,}",
+            help=f"it may be {', '.join(map(str, fewer))}",
         )
 
 

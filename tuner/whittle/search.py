@@ -1,8 +1,8 @@
 """whittle, bitwright's own search: measure, solve, validate.
 
-1. measure   one float pass over all images (tuner/whittle/floats.py); for every variable and width the numbers in closed
-             form (tuner/whittle/layer.py) and, of some widths, the damage to the output with that one changed
-             (tuner/whittle/sensitivity.py)
+1. measure   one float pass over all images (tuner/whittle/floats.py); for every variable and width the numbers in
+             closed form (tuner/whittle/layer.py), and the damage to the output with that one changed, measured at some
+             widths (tuner/whittle/sensitivity.py)
 2. solve     the whole front of cost against predicted damage (tuner/whittle/knapsack.py)
 3. validate  the cheapest point of the front that holds, in steps by the true losses (tuner/whittle/bracket.py), each
              answer on as few images as it takes

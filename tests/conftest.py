@@ -1,4 +1,4 @@
-"""What all tests share: the same examples of hypothesis every time, a check of a graph, a loader, the vendors' headers."""
+"""What all tests share: the same examples of hypothesis every time, a check of a graph, a loader, vendors' headers."""
 
 from __future__ import annotations
 

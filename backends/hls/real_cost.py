@@ -15,6 +15,7 @@ from bitwright.backends.hls.cost import Cost, dsp_slices, fabric_luts, memory
 from bitwright.backends.hls.loops import DEPTH
 from bitwright.backends.hls.stages import (
     ADDITION,
+    SINGLE,
     FloatSumStage,
     RealJoinStage,
     RealMeanStage,
@@ -26,7 +27,6 @@ from bitwright.backends.hls.stages import (
 
 Ints = NDArray[np.int64]
 
-FLOAT_BITS = 32
 FloatStage = FloatSumStage | RealPointStage | RealJoinStage | RealMeanStage
 
 
@@ -50,7 +50,7 @@ def float_arithmetic(stage: FloatStage) -> Cost:
     if isinstance(stage, FloatSumStage):
         products = (cores.MULTIPLY + cores.ADD + cores.widen(stage.weight_format)) * (stage.pe * stage.simd)
         total = products + cores.widen(stage.in_format) * stage.width + (out + cores.clip(stage.clip)) * lanes
-        return total + (memory(stage.turns, FLOAT_BITS * stage.pe) if stage.simd < stage.inputs else Cost())
+        return total + (memory(stage.turns, SINGLE.width * stage.pe) if stage.simd < stage.inputs else Cost())
     if isinstance(stage, RealPointStage):
         return (cores.widen(stage.in_format) + cores.clip(stage.clip) + out) * lanes
     if isinstance(stage, RealJoinStage):
@@ -63,12 +63,12 @@ def float_arithmetic(stage: FloatStage) -> Cost:
     groups = stage.channels // lanes
     parts = min(stage.positions, -(-ADDITION // groups))
     total = (cores.widen(stage.in_format) + cores.ADD * parts + cores.MULTIPLY + out) * lanes
-    return total + memory(parts * groups, FLOAT_BITS * lanes)
+    return total + memory(parts * groups, SINGLE.width * lanes)
 
 
 def scaling(stage: ScaledSumStage) -> Cost:
     """The product with the scale of every output, and that of the zero point, which rows of one scale share."""
-    scale, offset = (int(np.abs(table).max(initial=0)).bit_length() + 1 for table in (stage.multiplier, stage.offset))
+    scale, offset = stage.multiplier_bits, stage.offset_bits
     alike = stage.one_scale and not stage.depthwise
     found = _product(scale, stage.sum_bits) * stage.pe
     if stage.offset.any():

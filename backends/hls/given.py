@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, Stage, SumStage
+from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, ScaledSumStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
@@ -109,10 +109,17 @@ def _check_pixels(stage: SumStage, pixels: int, pe: int | None, simd: int | None
     """Several pixels work side by side where nothing else is left to fold."""
     if pixels == 1:
         return
+    if isinstance(stage, FloatSumStage | ScaledSumStage):
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels}, but a layer of FLOAT or AFFINE takes one at a time",
+            help="leave pixels out",
+        )
     whole = (stage.outputs, stage.inputs)
     _divides(stage.name, "pixels", pixels, stage.positions, "its positions")
     if not replace(stage, scan=None, pe=whole[0], simd=whole[1], pixels=pixels).possible:
-        raise CompileError(f"%{stage.name}: pixels {pixels}, but its groups of channels take turns")
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels}, but its groups of channels take turns", help="leave pixels out"
+        )
     if pe not in (None, whole[0]) or simd not in (None, whole[1]):
         raise CompileError(
             f"%{stage.name}: pixels {pixels}, but its rows and columns take turns",

@@ -9,8 +9,8 @@ loss of 7 %. Networks are lists of their target layers (benchmarks/paper_network
 product costs what backends/hls/estimate.py says, at the upper end of LUTs; the array's shape divides the layer's, and a
 layer takes max(positions x rows / pe x columns / simd, places of its input) trips. FLOAT(32) costs what the vendor's
 cores do: 3 DSP a multiplication (fmul, max_dsp) and 2 an addition (fadd, full_dsp), which the reports in
-docs/estimate.md bear out; 300 to 730 LUT both together, recalled from csynth of several releases. Additions are
-interleaved, so both take a trip a cycle. Memory outside the chip is free, which favours FLOAT(32): the paper packs
+docs/estimate.md bear out; 300 to 730 LUT both together, as csynth's releases differ (no report was at hand). Additions
+are interleaved, so both take a trip a cycle. Memory outside the chip is free, which favours FLOAT(32): the paper packs
 narrow weights into words to gain from just that.
     layer after layer   the whole share for each in turn, as in the paper; weights come from outside
     all at once         our dataflow: the layers share the chip, and weights live in its block RAM
@@ -30,7 +30,8 @@ from functools import cache
 from pathlib import Path
 
 from bitwright.backends.hls.board import Board, load_board
-from bitwright.backends.hls.estimate import bram18, dsp_slices, fabric_luts, loop_cycles
+from bitwright.backends.hls.cost import bram18, dsp_slices, fabric_luts
+from bitwright.backends.hls.estimate import loop_cycles
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, divisors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -115,7 +116,7 @@ def spread(network: Network, weights: Sequence[str]) -> list[str]:
 
 
 def candidates(network: Network) -> list[list[str]]:
-    """The weights' formats; where our text of Table 5 lacks one of them, with a neighbour's at every place."""
+    """The weights' formats; where the copy of Table 5 lacks one of them, with a neighbour's at every place."""
     given = list(network.weights)
     if len(given) == len(network.groups):
         return [spread(network, given)]

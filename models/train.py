@@ -157,8 +157,16 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("-o", "--output", type=Path, help="NAME.onnx by default")
     given = parser.parse_args(arguments)
-    if given.epochs is not None and given.epochs < 1:
-        parser.error("--epochs: train for 1 or more")
+    for option, number, least, below in (
+        ("--epochs", given.epochs, 1, math.inf),
+        ("--rate", given.peak_rate, 0, math.inf),
+        ("--batch", given.batch, 1, math.inf),
+        ("--weight-decay", given.weight_decay, 0, math.inf),
+        ("--label-smoothing", given.label_smoothing, 0, 1),
+    ):
+        if number is not None and not least <= number < below:
+            end = "" if below == math.inf else f" and below {below}"
+            parser.error(f"{option}: at least {least}{end}, not {number:g}")
     given.output = given.output or Path(f"{given.name}.onnx")
     return given
 

@@ -121,7 +121,8 @@ def build(kind: type[Pass], options: Mapping[str, str]) -> Pass:
     values = {name: _converted(kind, name, hints[name], text) for name, text in options.items()}
     missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in values]
     if missing:
-        raise CompileError(f"{kind.name} needs {', '.join(missing)}", help=f"write {kind.name}{{{missing[0]}=...}}")
+        wanted = ",".join(f"{name}=..." for name in missing)
+        raise CompileError(f"{kind.name} needs {', '.join(missing)}", help=f"write {kind.name}{{{wanted}}}")
     return kind(**values)
 
 

@@ -1,10 +1,13 @@
-"""What all tests share: the same examples of hypothesis every time, a check of a graph, and the vendors' headers."""
+"""What all tests share: the same examples of hypothesis every time, a check of a graph, a loader, vendors' headers."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,6 +61,22 @@ def check_graph(graph: Graph) -> None:
 def check() -> Callable[[Graph], None]:
     """The check of everything that a graph knows."""
     return check_graph
+
+
+@pytest.fixture(scope="session")
+def load_file() -> Callable[[str, Path], ModuleType]:
+    """load_file(name, path): a file outside every package as the module `name`."""
+
+    def load(name: str, path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

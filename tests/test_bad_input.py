@@ -747,6 +747,35 @@ def test_inputs_that_csim_does_not_take(built: str, place: Path, refused: Refuse
     assert refused("csim", built, "--output", "y.npz").lines == ["error: --output needs --input"]
 
 
+@pytest.mark.parametrize(
+    ("content", "said", "help"),
+    [
+        (None, "{} is no output folder of bitwright compile (it has no report.json)", None),
+        ("{", "{}/report.json is not a JSON file", "compile the network again"),
+        (b"\xff\xfe", "{}/report.json is not a JSON file", "compile the network again"),
+        ("[]", "{}/report.json holds no report", "compile the network again"),
+        ("{}", "{}/report.json has no trips", "compile again: an older version wrote it"),
+        ('{"trips": 3}', "{}/report.json has no trips", "compile again: an older version wrote it"),
+    ],
+)
+def test_reports_that_compile_has_not_written(
+    content: str | bytes | None, said: str, help: str | None, built: str, refused: Refused
+) -> None:
+    report = Path(built) / "report.json"
+    report.unlink() if content is None else write(report, content)
+    lines = [f"error: {said.format(built)}", *([f"  help: {help}"] if help else [])]
+    assert refused("csim", built, "--trips").lines == lines
+    for command in (["show", "--plan", built], ["report", built]):
+        assert refused(*command).lines == [line.replace("no trips", "no layers") for line in lines]
+
+
+def test_a_pass_that_lacks_options(refused: Refused) -> None:
+    assert refused("opt", "tiny.onnx", "--passes", "split-channels").lines == [
+        "error: split-channels needs layer, sizes",
+        "  help: write split-channels{layer=...,sizes=...}",
+    ]
+
+
 def test_sources_that_do_not_compile(built: str, refused: Refused) -> None:
     (Path(built) / "src" / "shapes.hpp").write_text("this is no C++\n")
     first = refused("csim", built).first

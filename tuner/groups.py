@@ -41,7 +41,7 @@ from bitwright.tuner.whittle.rounding import damage
 GROUPS = 4
 LAYERS = 4
 SAMPLES = 1000
-WORTH = 0.05  # the share of all bits that a layer must take for its last bit to be split
+WORTH = 0.05  # the share of all bits that a whole layer must save in the next width to be split
 
 
 @dataclass(frozen=True)

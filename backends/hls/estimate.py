@@ -17,9 +17,8 @@ DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
-FLOAT. The vendor's cores and what brings other formats to float32, of cores.py. An addition takes 6 cycles before its
-    sum can be added to: with fewer rows to take turns, some trips are idle. The pipelines are 20 cycles deep, and 4
-    more for each level of the adder tree.
+FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
+    take turns, some trips are idle.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
 """
 
@@ -33,7 +32,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.backends.hls import cores
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import (
     DSP_LEAST_BITS,
@@ -46,6 +44,7 @@ from bitwright.backends.hls.cost import (
     rom_luts,
 )
 from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
+from bitwright.backends.hls.real_cost import FloatStage, float_arithmetic, float_depth, scaling, sum_depth
 from bitwright.backends.hls.stages import (
     ADDITION,
     DEFAULT_DEPTH,
@@ -56,9 +55,6 @@ from bitwright.backends.hls.stages import (
     PointStage,
     PoolStage,
     PortStage,
-    RealJoinStage,
-    RealMeanStage,
-    RealPointStage,
     ScaledSumStage,
     Scan,
     Stage,
@@ -69,7 +65,7 @@ Ints = NDArray[np.int64]
 _Count = TypeVar("_Count", int, Ints)
 
 CALL = 2
-FLOAT_BITS = 32
+CONTROL = Cost((60.0, 250.0), (60.0, 250.0))  # of a layer's loops
 
 
 @dataclass(frozen=True)
@@ -138,20 +134,6 @@ def stage_cycles(stage: Stage) -> int:
     return loop_cycles(max(loop.trips for loop in loops_of(stage))) + float_depth(stage)
 
 
-def float_depth(stage: Stage) -> int:
-    """How many cycles deeper than in fixed point a stage's pipeline is, if it computes in float32."""
-    if isinstance(stage, FloatSumStage):
-        return int(_sum_depth(stage, np.array(stage.simd)))
-    return cores.DEPTH - DEPTH if isinstance(stage, RealPointStage | RealJoinStage | RealMeanStage) else 0
-
-
-def _sum_depth(stage: SumStage, simd: Ints) -> Ints:
-    """The same of a sum, whose tree of adders has a level for each doubling of simd."""
-    if not isinstance(stage, FloatSumStage):
-        return np.zeros_like(simd)
-    return np.asarray(cores.DEPTH - DEPTH + cores.TREE_LEVEL * np.ceil(np.log2(simd)).astype(np.int64))
-
-
 def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints, pixels: Ints) -> Ints:
     """The same of a sum in many foldings at once: a window and a product wait for each other, until both end."""
     chunks = stage.inputs // simd
@@ -160,7 +142,7 @@ def sum_cycles(stage: SumStage, lanes: Ints, pe: Ints, simd: Ints, pixels: Ints)
     if isinstance(stage, FloatSumStage):
         turns = np.where(chunks == 1, turns, np.maximum(turns, ADDITION))
     folds, tokens = own * chunks * turns, own * chunks
-    depth = _sum_depth(stage, simd)
+    depth = sum_depth(stage, simd)
     scan = stage.scan
     if scan is None:
         width = pixels * (pe * simd if stage.depthwise else simd)
@@ -237,15 +219,15 @@ def side_cost(stage: JoinStage, side: int) -> Cost:
 def engine_cost(stage: Stage, board: Board) -> Cost:
     """What depends on the folding alone."""
     bits = stage.format.width
-    if isinstance(stage, FloatSumStage | RealPointStage | RealJoinStage | RealMeanStage):
-        return _float_cost(stage, board)
+    if isinstance(stage, SumStage):
+        return _sum_cost(stage, board)
+    if isinstance(stage, FloatStage):
+        return float_arithmetic(stage) + CONTROL
     if isinstance(stage, PortStage):
         wires = stage.beat * bits
         return Cost((20.0 + wires, 60.0 + 4 * wires), (20.0 + wires, 60.0 + 4 * wires))
     if isinstance(stage, PoolStage):
         return _comparators(stage)
-    if isinstance(stage, SumStage):
-        return _sum_cost(stage, board)
     if isinstance(stage, MeanStage):
         return _mean_cost(stage)
     if isinstance(stage, JoinStage):
@@ -260,14 +242,15 @@ def engine_cost(stage: Stage, board: Board) -> Cost:
 def _sum_cost(stage: SumStage, board: Board) -> Cost:
     bits = stage.width * stage.vectors * stage.in_format.width  # of a token
     chunks = stage.inputs // stage.simd
-    total = multipliers(stage) + rom(stage, board) + memory(DEFAULT_DEPTH, bits)
-    if stage.turns > 1:
+    total = float_arithmetic(stage) if isinstance(stage, FloatSumStage) else multipliers(stage)
+    total += rom(stage, board) + memory(DEFAULT_DEPTH, bits)
+    if stage.turns > 1 and not isinstance(stage, FloatSumStage):
         total += memory(chunks, bits)
     if stage.scan is not None:
         total += _sum_cutting(stage)
     if isinstance(stage, ScaledSumStage):
-        total += _scaling(stage)
-    return total + Cost((60.0, 250.0), (60.0, 250.0))
+        total += scaling(stage)
+    return total + CONTROL
 
 
 def _sum_cutting(stage: SumStage) -> Cost:
@@ -286,51 +269,6 @@ def _cutting(scan: Scan, tokens: int, bits: int, elements: int) -> Cost:
         return Cost((select, 2 * select))
     masks = elements * (1.0 + tokens / 16.0)
     return Cost((select + 0.25 * bits, 2 * select + bits + masks))
-
-
-def _float_cost(stage: Stage, board: Board) -> Cost:
-    """Arithmetic in float32, with the ways of its formats to float32 and back."""
-    out, lanes = cores.nearest(stage.format), stage.out_lanes
-    if isinstance(stage, FloatSumStage):
-        products = (cores.MULTIPLY + cores.ADD + cores.widen(stage.weight_format)) * (stage.pe * stage.simd)
-        total = products + cores.widen(stage.in_format) * stage.width + (out + cores.clip(stage.clip)) * lanes
-        total += rom(stage, board) + memory(DEFAULT_DEPTH, stage.width * stage.in_format.width)
-        total += memory(stage.turns, FLOAT_BITS * stage.pe) if stage.simd < stage.inputs else Cost()
-        total += _sum_cutting(stage) if stage.scan is not None else Cost()
-    elif isinstance(stage, RealPointStage):
-        total = (cores.widen(stage.in_format) + cores.clip(stage.clip) + out) * lanes
-    elif isinstance(stage, RealJoinStage):
-        operation = cores.ADD if stage.op == "add" else cores.MULTIPLY
-        both = cores.widen(stage.in_formats[0]) + cores.widen(stage.in_formats[1])
-        total = (both + operation + out) * lanes
-        if stage.broadcast:
-            total += memory(stage.channels[1] // lanes, lanes * stage.in_formats[1].width)
-    else:
-        assert isinstance(stage, RealMeanStage)
-        groups = stage.channels // lanes
-        parts = min(stage.positions, -(-ADDITION // groups))
-        total = (cores.widen(stage.in_format) + cores.ADD * parts + cores.MULTIPLY + out) * lanes
-        total += memory(parts * groups, FLOAT_BITS * lanes)
-    return total + Cost((60.0, 250.0), (60.0, 250.0))
-
-
-def _scaling(stage: ScaledSumStage) -> Cost:
-    """The product with the scale of every output, and that of the zero point, which rows of one scale share."""
-    scale, offset = (int(np.abs(table).max(initial=0)).bit_length() + 1 for table in (stage.multiplier, stage.offset))
-    alike = stage.one_scale and not stage.depthwise
-    found = _product(scale, stage.sum_bits) * stage.pe
-    if stage.offset.any():
-        totals = 1.0 * stage.width * stage.in_format.width
-        found += _product(offset, stage.total_bits) * (1 if alike else stage.pe) + Cost((totals, 2 * totals))
-    if not stage.one_scale:
-        found += memory(stage.outputs // stage.pe, stage.pe * (scale + offset))
-    return found
-
-
-def _product(w: int, a: int) -> Cost:
-    dsp = dsp_slices(w, a)
-    low, high = (14.0, 64.0) if dsp else fabric_luts("FIXED", w, a)
-    return Cost((low, high), (1.0 * (w + a), 2.0 * (w + a)), 0, dsp)
 
 
 def _join_cost(stage: JoinStage) -> Cost:

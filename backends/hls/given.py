@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, Stage, SumStage
+from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, ScaledSumStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
@@ -109,19 +109,28 @@ def _check_pixels(stage: SumStage, pixels: int, pe: int | None, simd: int | None
     """Several pixels work side by side where nothing else is left to fold."""
     if pixels == 1:
         return
+    if isinstance(stage, FloatSumStage | ScaledSumStage):
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels}, but a layer of FLOAT or AFFINE takes one at a time",
+            help="leave pixels out",
+        )
     whole = (stage.outputs, stage.inputs)
     _divides(stage.name, "pixels", pixels, stage.positions, "its positions")
     if not replace(stage, scan=None, pe=whole[0], simd=whole[1], pixels=pixels).possible:
-        raise CompileError(f"%{stage.name}: pixels {pixels}, but its groups of channels take turns")
+        raise CompileError(
+            f"%{stage.name}: pixels {pixels}, but its groups of channels take turns", help="leave pixels out"
+        )
     if pe not in (None, whole[0]) or simd not in (None, whole[1]):
         raise CompileError(
             f"%{stage.name}: pixels {pixels}, but its rows and columns take turns",
             help=f"several pixels at once have pe {whole[0]} simd {whole[1]}",
         )
-    count = pixels * whole[0] * whole[1]
-    if count > MOST_MULTIPLIERS:
+    weights = stage.outputs * stage.inputs
+    if pixels * weights > MOST_MULTIPLIERS:
+        fewer = [n for n in divisors(stage.positions) if n == 1 or n * weights <= MOST_MULTIPLIERS]
         raise CompileError(
-            f"%{stage.name}: pixels {pixels} is {count:,} multipliers, more than {MOST_MULTIPLIERS:,}",
+            f"%{stage.name}: pixels {pixels} is {pixels * weights:,} multipliers, more than {MOST_MULTIPLIERS:,}",
+            help=f"it may be {', '.join(map(str, fewer))}",
         )
 
 

@@ -92,7 +92,7 @@ class Shapes:
             _flags(printer, {"adder_tree": stage.adder_tree})
         if isinstance(stage, ScaledSumStage):
             _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
-            _numbers(printer, {"multiplier_bits": _bits(stage.multiplier), "offset_bits": _bits(stage.offset)})
+            _numbers(printer, {"multiplier_bits": stage.multiplier_bits, "offset_bits": stage.offset_bits})
             _flags(printer, {"one_scale": stage.one_scale, "has_offset": bool(stage.offset.any())})
         count = stage.multipliers
         note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
@@ -182,11 +182,6 @@ def _clip(printer: Printer, bounds: tuple[float, float]) -> None:
     ends = np.clip(np.array(bounds), -LARGEST, LARGEST).astype(np.float32)
     low, high = (f"{float(end)!r}f" for end in ends)
     printer.line(f"static constexpr float act_low = {low}, act_high = {high};")
-
-
-def _bits(table: NDArray[np.int64]) -> int:
-    """Bits of a two's complement number that holds every integer of a table."""
-    return int(np.abs(table).max(initial=0)).bit_length() + 1
 
 
 def _flags(printer: Printer, flags: Mapping[str, bool]) -> None:

@@ -37,7 +37,7 @@ def compare_trips(accelerator: Accelerator, estimated: Sequence[tuple[str, int]]
     counted = accelerator.trips(frame)
     if len(counted) != len(estimated):
         found = f"{len(counted)} processes ran, but {len(estimated)} loops were estimated"
-        raise CompileError(f"{accelerator.name}: {found}")
+        raise CompileError(f"{accelerator.name}: {found}", help="compile again: they are of different designs")
     return [
         ProcessTrips(stage, found.process, found.count, trips)
         for found, (stage, trips) in zip(counted, estimated, strict=True)

@@ -24,12 +24,12 @@ from bitwright.backends.hls.estimate import (
     cost,
     engine_cost,
     entry_cost,
-    float_depth,
     loop_cycles,
     side_cost,
     stage_cycles,
     sum_cycles,
 )
+from bitwright.backends.hls.real_cost import float_depth
 from bitwright.backends.hls.stages import (
     WIDEST_BEAT,
     JoinStage,

@@ -153,7 +153,8 @@ def compile(
         raise CompileError("a tolerance needs labelled data to measure accuracy on", help="give --data")
     asked = None if tolerance is None else Asked(tolerance, prune, channel_groups)
     if (prune or channel_groups) and tolerance is None:
-        raise CompileError("channels are chosen for a tolerance, and none is given", help="--tolerance 1%")
+        what = "channels" if prune else "groups of channels"
+        raise CompileError(f"{what} are chosen for a tolerance, and none is given", help="--tolerance 1%")
     if fps is not None and not fps > 0:
         raise CompileError(f"{fps:g} frames a second are not above 0")
     given = read_plan(Path(plan_file)) if plan_file is not None else {}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,26 +18,13 @@ def ap_flags(ap_headers: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def networks() -> ModuleType:
+def networks(load_file: Callable[[str, Path], ModuleType]) -> ModuleType:
     """networks.py beside this file."""
-    spec = importlib.util.spec_from_file_location("hls_networks", Path(__file__).with_name("networks.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_file("hls_networks", Path(__file__).with_name("networks.py"))
 
 
 @pytest.fixture(scope="session")
-def hls_rules() -> ModuleType:
+def hls_rules(load_file: Callable[[str, Path], ModuleType]) -> ModuleType:
     """The package hls_rules beside this file."""
     pytest.importorskip("tree_sitter_cpp", reason="needs tree-sitter-cpp: pip install tree-sitter tree-sitter-cpp")
-    place = Path(__file__).with_name("hls_rules")
-    spec = importlib.util.spec_from_file_location("hls_rules", place / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_file("hls_rules", Path(__file__).with_name("hls_rules") / "__init__.py")

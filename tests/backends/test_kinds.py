@@ -242,7 +242,7 @@ def test_layers_and_outputs_are_within_the_tolerance(
 def test_the_comparison_finds_another_weight(
     name: str, cases: dict[str, Case], accelerators: dict[str, Accelerator]
 ) -> None:
-    """With one weight moved by 3 % of the largest one, its layer differs, and no other."""
+    """With one weight moved by four times the largest one, its layer differs, and no other."""
     other = edit.copy(cases[name].graph)
     node = next(node for node in other.nodes if node.op in ("conv2d", "dense"))
     tensor = node.operand(1).tensor

@@ -15,11 +15,13 @@ from bitwright.backends.hls.board import load_board
 from bitwright.backends.hls.compare import compare_layers, input_format, tolerance
 from bitwright.backends.hls.csim import Accelerator
 from bitwright.backends.hls.estimate import engine_cost, estimate, stage_cycles
+from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.loops import Turns, loops_of
 from bitwright.backends.hls.plan import plan
 from bitwright.backends.hls.stages import FloatSumStage, ScaledSumStage, SumStage, stages_of
 from bitwright.backends.hls.widths import Choices
 from bitwright.backends.simulation.run import Simulation
+from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
@@ -152,6 +154,29 @@ def test_an_affine_scale_is_one_product_an_output() -> None:
     shared = dsp(moved, 1, 1) - dsp(centred, 1, 1)
     assert shared > 0
     assert dsp(moved, 4, 12) - dsp(centred, 4, 12) == shared, "rows of one scale share the product of the zero point"
+
+
+@pytest.mark.parametrize(
+    ("number", "given", "message"),
+    [
+        ("FLOAT<16>", Given(pixels=2), "%c: pixels 2, but a layer of FLOAT or AFFINE takes one at a time"),
+        ("AFFINE<8,scale=0.5>", Given(pixels=2), "%c: pixels 2, but a layer of FLOAT or AFFINE takes one at a time"),
+        ("FLOAT<16>", Given(adder_tree=False), "%c: float32 products are added by a tree"),
+    ],
+)
+def test_what_a_plan_cannot_ask_of_float_and_affine(
+    number: str, given: Given, message: str, networks: ModuleType
+) -> None:
+    graph = parse(f"""graph @one {{
+      input %x : {number}[N,1,4,4]
+      weight %c.w = 000000c1 : {number}[2,1,1,1]
+      %c = conv2d(%x, %c.w) {{kernel=[1,1]}} : {number}[N,2,4,4]
+      output %c
+    }}""")
+    with pytest.raises(CompileError) as caught:
+        plan(stages_of(graph), networks.BOARD, given={"c": given})
+    key = "adder_tree" if given.pixels is None else "pixels"
+    assert str(caught.value) == f"{message}\n  help: leave {key} out"
 
 
 def test_the_search_knows_what_the_estimate_says() -> None:

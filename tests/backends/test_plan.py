@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 
 from bitwright.backends.hls.board import Board, boards, load_board
+from bitwright.backends.hls.cost import Cost, bram18, memory
 from bitwright.backends.hls.cpp import Names
 from bitwright.backends.hls.estimate import (
     CALL,
-    DEPTH,
-    Cost,
-    bram18,
     cost,
     estimate,
     loop_cycles,
-    memory,
     multipliers,
     processes,
     products_in_dsp,
@@ -31,6 +28,7 @@ from bitwright.backends.hls.estimate import (
     rom_shape,
     stage_cycles,
 )
+from bitwright.backends.hls.loops import DEPTH
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
 from bitwright.backends.hls.stages import (
     ForkStage,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.backends.hls.estimate import bram18, dsp_slices
+from bitwright.backends.hls.cost import bram18, dsp_slices
 
 pytestmark = pytest.mark.skipif(shutil.which("yosys") is None, reason="needs yosys: apt-get install yosys")
 

@@ -195,6 +195,24 @@ def test_pictures_of_another_shape_are_refused(
         train.main(["mlp_c", "--data", str(pictures("mlp_m")), "-o", str(tmp_path / "made.onnx")])
 
 
+@pytest.mark.parametrize(
+    ("option", "number", "message"),
+    [
+        ("--epochs", "0", "--epochs: at least 1, not 0"),
+        ("--rate", "nan", "--rate: at least 0, not nan"),
+        ("--batch", "0", "--batch: at least 1, not 0"),
+        ("--weight-decay", "-0.5", "--weight-decay: at least 0, not -0.5"),
+        ("--label-smoothing", "1", "--label-smoothing: at least 0 and below 1, not 1"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(
+    option: str, number: str, message: str, train: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["mlp_m", "--data", "noise.npz", option, number])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {message}")
+
+
 def test_the_training_images_are_no_test(train: ModuleType, tmp_path: Path) -> None:
     x, y = np.zeros((4, 28, 28), np.uint8), np.arange(4)
     np.savez(tmp_path / "noise.npz", x=x, y=y)

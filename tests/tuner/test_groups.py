@@ -271,4 +271,4 @@ def test_both_commands(files: tuple[Path, Path], tmp_path: Path, capsys: Any) ->
     pruned = json.loads(capsys.readouterr().out)
     assert any("channels are left" in note for note in pruned["notes"])
     assert run(["compile", str(model), "--target", "pynq", "--channel-groups", "auto"]) == 2
-    assert "channels are chosen for a tolerance" in capsys.readouterr().err
+    assert "groups of channels are chosen for a tolerance, and none is given" in capsys.readouterr().err

@@ -1,9 +1,11 @@
 """whittle, bitwright's own search: measure, solve, validate.
 
-1. measure   one float pass over about 1,000 unlabelled samples; for every variable and width the numbers in closed form
-             (tuner/whittle/layer.py) and the damage to the output with that one changed
+1. measure   one float pass over all images (tuner/whittle/floats.py); for every variable and width the numbers in
+             closed form (tuner/whittle/layer.py), and the damage to the output with that one changed, measured at some
+             widths (tuner/whittle/sensitivity.py)
 2. solve     the whole front of cost against predicted damage (tuner/whittle/knapsack.py)
-3. validate  bisection along the front on true accuracy, each answer on as few images as it takes
+3. validate  the cheapest point of the front that holds, in steps by the true losses (tuner/whittle/bracket.py), each
+             answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
 5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds; what failed
              once, or saves less than a two-hundredth, is not tried
@@ -76,7 +78,7 @@ class _Whittle:
         if found is None or not self.problem.refine:
             return
         for _ in range(ROUNDS):
-            better = self.bisect(*self.front_around(found))
+            better = self.validated(*self.front_around(found))
             if better is None or self.cost(better) >= self.cost(found):
                 break
             saved, found = 1 - self.cost(better) / self.cost(found), better
@@ -88,7 +90,7 @@ class _Whittle:
         """The cheapest point that holds on the first front, or None if no format does."""
         for widest in WIDEST:
             self.options = [self.formats(variable, widest) for variable in self.variables]
-            found = self.bisect(*self.first_front())
+            found = self.validated(*self.first_front())
             if found is not None:
                 return found
         return None
@@ -155,8 +157,8 @@ class _Whittle:
 
     # ---- 3. validate
 
-    def bisect(self, points: list[Point], options: list[list[Canonical]]) -> Assignment | None:
-        """The cheapest point that holds, found by bisection; None if not even the first does."""
+    def validated(self, points: list[Point], options: list[list[Canonical]]) -> Assignment | None:
+        """The cheapest point that holds; None if not even the first does."""
         assignments = [tuple(o[i] for o, i in zip(options, point.choice, strict=True)) for point in points]
         bracket = Bracket([point.damage for point in points], self.validation.allowed)
         while bracket.is_open and not (bracket.low >= 0 and self.is_close(assignments, bracket)):

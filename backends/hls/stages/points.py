@@ -9,7 +9,7 @@ import numpy as np
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import JoinStage, PointStage, Stage
 from bitwright.backends.hls.stages.layer import OPEN, bounds_of, clip_of
-from bitwright.backends.hls.stages.numbers import Number, is_integer
+from bitwright.backends.hls.stages.numbers import SINGLE, Number, is_integer
 from bitwright.backends.hls.stages.real_kinds import RealJoinStage, RealPointStage
 from bitwright.backends.hls.stages.refusals import exact_bits, float_width, format_of, frame_of, refused, shift_of
 from bitwright.ir.edit import unique_name
@@ -17,8 +17,6 @@ from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node
 from bitwright.ir.ops import integer
 from bitwright.ir.text import node_text
-
-FLOAT_BITS = 32
 
 
 def point_stages(node: Node, x: Flow) -> Made:
@@ -64,7 +62,7 @@ def product_stages(node: Node, left: Flow, right: Flow) -> Made:
     if right.positions > 1 and left.layout != right.layout:
         raise refused(node, f"it has no engine for frames of {_shape(left)} and {_shape(right)}")
     exact = all(is_integer(number) for number in (*formats, format))
-    bits, ups, shift = _steps(node, formats, format) if exact else (FLOAT_BITS, (0, 0), 0)
+    bits, ups, shift = _steps(node, formats, format) if exact else (SINGLE.width, (0, 0), 0)
     made = JoinStage(
         name=node.name,
         line=node_text(node),

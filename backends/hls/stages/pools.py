@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.hls.stages.flow import Flow, Made, pair
-from bitwright.backends.hls.stages.kinds import MeanStage, PoolStage, SumStage
+from bitwright.backends.hls.stages.kinds import MeanStage, PoolStage
 from bitwright.backends.hls.stages.layer import Layer
 from bitwright.backends.hls.stages.numbers import SINGLE, Number, computes_in_float, is_integer
-from bitwright.backends.hls.stages.real_kinds import RealMeanStage
+from bitwright.backends.hls.stages.real_kinds import FloatSumStage, RealMeanStage, ScaledSumStage
 from bitwright.backends.hls.stages.real_sums import float_stage, scaled_stage
 from bitwright.backends.hls.stages.refusals import (
     exact_bits,
@@ -59,15 +59,15 @@ def mean_stages(node: Node, x: Flow) -> Made:
         inside = (top, left, top + walk.size[0], left + walk.size[1])
         around = (0, 0, inside[2] + bottom, inside[3] + right)
         counted = around if integer(node, "count_pads") else inside
-    if not (is_integer(in_format) and is_integer(format)):
-        return _real_mean(node, x, in_format, format, frame, walk, counted)
-    assert isinstance(in_format, Canonical)
-    assert isinstance(format, Canonical)
-    places = shift_of(node, int(format.step_exponents) - int(in_format.step_exponents))
-    sum_bits = (in_format.max_code * pixels).bit_length() + 1
-    # The judge divides in float64; with this many bits to spare, no quotient is rounded onto a tie that it is not.
-    exact_bits(node, sum_bits + max(-places, 0) + pixels.bit_length() + 1)
-    made = MeanStage(
+    exact = is_integer(in_format) and is_integer(format)
+    if not exact:
+        float_width(node, in_format)
+        float_width(node, format)
+        if walk is not None:
+            made = _real_mean(node, x, in_format, format, frame, walk)
+            return Made([made], Flow(made.name, frame))
+    places, sum_bits = _exact_sum(node, in_format, format, pixels) if exact else (0, SINGLE.width)
+    mean = (MeanStage if exact else RealMeanStage)(
         name=node.name,
         line=node_text(node),
         format=format,
@@ -81,49 +81,33 @@ def mean_stages(node: Node, x: Flow) -> Made:
         shift=places,
         sum_bits=sum_bits,
     )
-    return Made([made], Flow(made.name, frame))
+    return Made([mean], Flow(mean.name, frame))
+
+
+def _exact_sum(node: Node, in_format: Number, format: Number, pixels: int) -> tuple[int, int]:
+    """Of FIXED: places from the sum to the result, and bits of the sum."""
+    assert isinstance(in_format, Canonical)
+    assert isinstance(format, Canonical)
+    places = shift_of(node, int(format.step_exponents) - int(in_format.step_exponents))
+    sum_bits = (in_format.max_code * pixels).bit_length() + 1
+    # The judge divides in float64; with this many bits to spare, no quotient is rounded onto a tie that it is not.
+    exact_bits(node, sum_bits + max(-places, 0) + pixels.bit_length() + 1)
+    return places, sum_bits
 
 
 def _real_mean(
-    node: Node,
-    x: Flow,
-    in_format: Number,
-    format: Number,
-    frame: tuple[int, ...],
-    walk: Scan | None,
-    counted: tuple[int, int, int, int],
-) -> Made:
-    """FLOAT and AFFINE: of an image a sum in float32, of a window a depthwise convolution with one over its pixels."""
-    float_width(node, in_format)
-    float_width(node, format)
-    if walk is None:
-        mean = RealMeanStage(
-            name=node.name,
-            line=node_text(node),
-            format=format,
-            elements=int(np.prod(frame)),
-            reads=(x.stream,),
-            in_format=in_format,
-            channels=x.channels,
-            positions=x.positions,
-            scan=None,
-            counted=counted,
-            shift=0,
-            sum_bits=32,
-        )
-        return Made([mean], Flow(mean.name, frame))
+    node: Node, x: Flow, in_format: Number, format: Number, frame: tuple[int, ...], walk: Scan
+) -> FloatSumStage | ScaledSumStage:
+    """Of windows of FLOAT and AFFINE: a depthwise convolution with one over their pixels."""
     if any(walk.pads) and not integer(node, "count_pads"):
         raise refused(node, "an average of FLOAT or AFFINE that leaves out its padding has no engine yet")
     pixels = walk.kernel[0] * walk.kernel[1]
     layer = Layer(node, x, in_format, format, frame, walk, frame[1] * frame[2], x.channels)
     ones, bias = np.ones((x.channels, pixels)), np.zeros(x.channels)
-    made: SumStage
     if computes_in_float(in_format) or computes_in_float(format):
-        made = float_stage(layer, SINGLE, ones / pixels, bias)
-    else:
-        steps = ones.astype(np.int64)
-        made = scaled_stage(layer, binary(), steps, 0 * steps, 0, ones[:, 0] / pixels, bias, bias)
-    return Made([made], Flow(made.name, frame))
+        return float_stage(layer, SINGLE, ones / pixels, bias)
+    steps = ones.astype(np.int64)
+    return scaled_stage(layer, binary(), steps, 0 * steps, 0, ones[:, 0] / pixels, bias, bias)
 
 
 def _walk(node: Node, x: Flow) -> tuple[tuple[int, ...], Scan]:

@@ -49,6 +49,16 @@ class ScaledSumStage(OneVectorStage):
     total_bits: int
 
     @property
+    def multiplier_bits(self) -> int:
+        """Bits of a two's complement number that holds every multiplier."""
+        return _bits(self.multiplier)
+
+    @property
+    def offset_bits(self) -> int:
+        """The same of the offsets."""
+        return _bits(self.offset)
+
+    @property
     def one_scale(self) -> bool:
         """Whether all outputs have the same scale and zero point."""
         return len(np.unique(self.multiplier)) == len(np.unique(self.offset)) == 1
@@ -69,3 +79,7 @@ class RealJoinStage(JoinStage):
 @dataclass(frozen=True, kw_only=True)
 class RealMeanStage(MeanStage):
     """globalavgpool in float32."""
+
+
+def _bits(table: Ints) -> int:
+    return int(np.abs(table).max(initial=0)).bit_length() + 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitwright.cli.files import whole
+from bitwright.cli.files import report_of, whole
 from bitwright.cli.output import json_option, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -63,9 +62,10 @@ def command(
     if target is not None and source is None:
         raise CompileError("--output needs --input")
     read_network(folder)
-    estimated = _estimated(folder) if trips else []
+    report = report_of(folder, *(["trips"] if trips else []))
+    estimated = [(entry["stage"], entry["trips"]) for entry in report["trips"]] if trips else []
     graph = load(folder / "model.ir")
-    x, origin = _samples(folder, graph, source, data, limit)
+    x, origin = _samples(graph, source, data or report.get("data"), limit)
     with progress(as_json) as say:
         say("compiling")
         accelerator = Accelerator(folder, ap_types=ap_types, trace=layers, bounded=bounded, count=trips)
@@ -93,17 +93,7 @@ def command(
     return 1 if differ or wrong else 0
 
 
-def _estimated(folder: Path) -> list[tuple[str, int]]:
-    """The trips that the estimate took, from report.json."""
-    from bitwright.ir.errors import CompileError
-
-    report = json.loads((folder / "report.json").read_text())
-    if "trips" not in report:
-        raise CompileError(f"{folder}/report.json has no trips", help="compile again: an older version wrote it")
-    return [(entry["stage"], entry["trips"]) for entry in report["trips"]]
-
-
-def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, limit: int | None) -> tuple[Array, str]:
+def _samples(graph: Graph, source: Path | None, data: str | None, limit: int | None) -> tuple[Array, str]:
     """Inputs to run, real numbers, and where they come from."""
     import numpy as np
 
@@ -112,13 +102,12 @@ def _samples(folder: Path, graph: Graph, source: Path | None, data: str | None, 
 
     value = graph.inputs[0]
     name = graph.input_name(value)
-    recorded = json.loads((folder / "report.json").read_text()).get("data")
     if source is not None:
         x, origin = _one_array(source, name), str(source)
-    elif data or recorded:
+    elif data is not None:
         from bitwright.models.datasets import load as load_data
 
-        test = load_data(data or recorded, "test", limit or SAMPLES)
+        test = load_data(data, "test", limit or SAMPLES)
         x, origin = test.x, f"the test split of {test.name}"
     else:
         from bitwright.backends.hls.compare import input_format

@@ -21,14 +21,20 @@ def model_file(path: Path) -> Path:
     return path / "model.ir"
 
 
-def report_of(folder: Path) -> dict[str, Any]:
-    """report.json of an output folder. Raises CompileError if there is none, or one of an older version."""
+def report_of(folder: Path, *lists: str) -> dict[str, Any]:
+    """report.json of an output folder, with these lists. Raises CompileError if it is not as compile writes it."""
     path = folder / "report.json"
     if not path.is_file():
         raise CompileError(f"{folder} is no output folder of bitwright compile (it has no report.json)")
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if "pragmas" not in found:
-        raise CompileError(f"{path} comes from an older version", help="compile the network again")
+    try:
+        found: Any = json.loads(path.read_text("utf-8"))
+    except ValueError as error:  # of the text or of its encoding
+        raise CompileError(f"{path} is not a JSON file", help="compile the network again") from error
+    if not isinstance(found, dict):
+        raise CompileError(f"{path} holds no report", help="compile the network again")
+    for name in lists:
+        if not isinstance(found.get(name), list):
+            raise CompileError(f"{path} has no {name}", help="compile again: an older version wrote it")
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @json_option
 def command(folder: Path, csynth: Path | None, as_json: bool) -> None:
     """Print the figures of output FOLDER; with --csynth those of a synthesis, beside the estimates."""
-    report = {key: value for key, value in report_of(folder).items() if key != "pragmas"}
+    report = {key: value for key, value in report_of(folder, "layers").items() if key != "pragmas"}
     found = None if csynth is None else _read(csynth, folder)
     rows = _rows(report, found)
     if found is not None:

@@ -41,7 +41,7 @@ def command(model: Path, plan: bool, as_json: bool) -> None:
 
 def _show_plan(folder: Path, as_json: bool) -> None:
     """Per layer folding, cycles, resources and FIFO depths; then every pragma with its reason."""
-    report = report_of(folder)
+    report = report_of(folder, "layers", "pragmas")
     if as_json:
         print_json({key: report[key] for key in ("board", "interval_cycles", "bottleneck", "layers", "pragmas")})
         return

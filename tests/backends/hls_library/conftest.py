@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,24 +13,14 @@ HERE = Path(__file__).parent
 HLS = HERE.parents[2] / "backends" / "hls"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"hls_library_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def reference(load_file: Callable[[str, Path], ModuleType]) -> ModuleType:
+    return load_file("hls_library_reference", HERE / "reference.py")
 
 
 @pytest.fixture(scope="session")
-def reference() -> ModuleType:
-    return load("reference")
-
-
-@pytest.fixture(scope="session")
-def lenet5_weights() -> ModuleType:
-    return load("lenet5_weights")
+def lenet5_weights(load_file: Callable[[str, Path], ModuleType]) -> ModuleType:
+    return load_file("hls_library_lenet5_weights", HERE / "lenet5_weights.py")
 
 
 @pytest.fixture(scope="session")

@@ -195,7 +195,7 @@ def test_json_is_the_report_and_the_folder(tiny: Network, tmp_path: Path, run: R
     assert written == found | {"data": str(tiny.data), "bitwright": bitwright.__version__}
     assert pragmas
     assert all(entry["pragma"] and entry["reason"] and entry["where"] for entry in pragmas)
-    assert trips[0] == {"stage": "image", "trips": 36}
+    assert trips[0] == {"stage": "image", "trips": 18}  # 36 pixels, two a beat
     assert found["network"] == "tiny"
     assert found["board"] == "pynq-z2"
     assert found["float_accuracy"] == {"metric": "top1", "value": 1.0, "samples": 60, "exact": False}
@@ -671,7 +671,7 @@ def test_csim_counts_trips(built: Path, tmp_path: Path, run: Run) -> None:
     columns, *rows = [cells(line) for line in result.lines[:-2]]
     assert columns == ["stage", "process", "counted", "estimated"]
     assert [row[:2] for row in rows[:3]] == [["%image", "read_axis"], ["%conv1", "window2d"], ["%conv1", "matvec"]]
-    assert rows[0][2:] == ["36", "36"]
+    assert rows[0][2:] == ["18", "18"]  # two of 36 pixels a beat
     assert all(row[2] == row[3] for row in rows)
     assert result.lines[-2] == "every process makes the trips of the estimate"
     wrong = tmp_path / "wrong"

@@ -97,7 +97,8 @@ def multipliers_reason(stage: Stage) -> str:
     if not isinstance(stage, SumStage) or not stage.multiplies:
         return ""
     w, a = stage.weight_format.width, stage.in_format.width
-    what = f"{stage.multipliers:,} products of {w} x {a} bits in {'DSPs' if products_in_dsp(stage) else 'LUTs'}"
+    count = f"{stage.multipliers:,} product{'' if stage.multipliers == 1 else 's'}"
+    what = f"{count} of {w} x {a} bits in {'DSPs' if products_in_dsp(stage) else 'LUTs'}"
     natural = dsp_slices(w, a) * stage.multipliers
     if stage.products == "lut" and natural:
         return f"{what} rather than {natural:,} DSPs, which are left to other layers"

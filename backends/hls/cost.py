@@ -38,9 +38,9 @@ class Cost:
         )
 
 
-def dsp_slices(w: int, a: int) -> int:
-    """DSP slices for a product of numbers of w and a bits; 0: it is built of LUTs."""
-    if min(w, a) < DSP_LEAST_BITS:
+def dsp_slices(w: int, a: int, least: int = DSP_LEAST_BITS) -> int:
+    """DSP slices for a product of numbers of w and a bits; 0: one is narrower than `least`, and it is built of LUTs."""
+    if min(w, a) < least:
         return 0
     return math.ceil(min(w, a) / DSP_PORTS[0]) * math.ceil(max(w, a) / DSP_PORTS[1])
 

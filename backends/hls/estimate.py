@@ -13,7 +13,8 @@ Latency. A process starts when its first token comes, ends no earlier than those
 BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios of RAMB18; a shallow ROM goes to LUTs
     where that is the smaller share of the board. FIFOs count where they are read from, at the depths of fifos.py.
 DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (16 x 5 was seen in LUTs, 16 x 6 in a
-    DSP), and one more for each 18 x 25 bits beyond; BIN, EXP and narrower ones take none.
+    DSP), and one more for each 18 x 25 bits beyond; BIN, EXP and narrower ones take none, nor do those of a layer that
+    the plan builds of LUTs (products.py).
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
@@ -326,9 +327,10 @@ def multipliers(stage: SumStage) -> Cost:
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one product; 0: it is built of LUTs."""
-    if stage.weight_format.kind not in ("FIXED", "AFFINE"):
+    if not stage.multiplies or stage.products == "lut":
         return 0
-    return dsp_slices(stage.weight_format.width, stage.in_format.width)
+    least = 1 if stage.products == "dsp" else DSP_LEAST_BITS
+    return dsp_slices(stage.weight_format.width, stage.in_format.width, least)
 
 
 def rom(stage: SumStage, board: Board) -> Cost:

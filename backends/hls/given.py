@@ -15,6 +15,7 @@ from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
 STORAGES = ("bram", "lut", "logic")  # of weights; logic: all of them work in every cycle, as constants
+MULTIPLIERS = ("dsp", "lut")  # of what the products are made
 FUSED = ("relu", "clip", "maxpool")
 
 
@@ -24,8 +25,8 @@ class Given:
 
     pe, simd: rows and columns of its matrix that work in a cycle; pixels: positions for which they do; partition: pe
     and simd as factors of the dimensions 2 and 3 of the weights; lanes: elements a token of an add, mul or concat;
-    adder_tree: rather than a chain; storage: of the weights; fusion: what the layer does besides; fifo: words of the
-    FIFOs that enter, one an input.
+    adder_tree: rather than a chain; multipliers: of what the products are made; storage: of the weights; fusion: what
+    the layer does besides; fifo: words of the FIFOs that enter, one an input.
     """
 
     pe: int | None = None
@@ -34,6 +35,7 @@ class Given:
     partition: tuple[int, int] | None = None
     lanes: int | None = None
     adder_tree: bool | None = None
+    multipliers: str | None = None
     storage: str | None = None
     fusion: tuple[str, ...] | None = None
     fifo: tuple[int, ...] | None = None
@@ -51,7 +53,8 @@ def keys_of(stage: Stage) -> tuple[str, ...]:
     """What can be decided about a stage."""
     own: tuple[str, ...] = ()
     if isinstance(stage, SumStage):
-        own = ("pe", "simd", "pixels", "partition", "adder_tree", "storage", "fusion")
+        made_of = ("multipliers",) if stage.multiplies else ()
+        own = ("pe", "simd", "pixels", "partition", "adder_tree", *made_of, "storage", "fusion")
     elif isinstance(stage, JoinStage):
         own = ("lanes",)
     return (*own, *(("fifo",) if stage.reads else ()))
@@ -71,12 +74,12 @@ def storage_of(stage: SumStage, in_bram: bool) -> str:
 
 
 def decided(stages: Sequence[Stage], given: Decisions) -> list[Stage]:
-    """The stages with storage and adders as given. Raises CompileError for what they cannot be, naming it."""
+    """The stages with storage, adders and products as given. Raises CompileError for what they cannot be, naming it."""
     names = [stage.name for stage in stages]
     for name in given:
         if name not in names:
             raise CompileError(f"the plan has no layer {name!r}", help=_nearest(name, names, "the layers are"))
-    return [_decided(stage, given[stage.name], stages) if stage.name in given else stage for stage in stages]
+    return [_decided(stage, given.get(stage.name, Given()), stages) for stage in stages]
 
 
 def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
@@ -101,7 +104,7 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
     _check_fusion(stage, given, fusion_of(stage, stages))
     if given.adder_tree is False and isinstance(stage, FloatSumStage):
         raise CompileError(f"%{stage.name}: float32 products are added by a tree", help="leave adder_tree out")
-    stage = replace(stage, storage=given.storage or "")
+    stage = replace(stage, storage=given.storage or "", products=given.multipliers or "")
     return stage if given.adder_tree is None else replace(stage, adder_tree=given.adder_tree)
 
 

@@ -6,6 +6,9 @@ foldings that are cheapest together and all take a frame every T cycles. They de
 tokens between them alone; widths.py finds the cheapest for all widths at once. The smallest T whose design fits is
 found by bisection over all that some folding has.
 
+Where only DSPs are too few, the products of some layers are built of LUTs instead (products.py), on the foldings that
+are cheapest with DSPs.
+
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
 
@@ -15,6 +18,7 @@ For a given interval the search is the same without the bisection: the smallest 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +28,7 @@ from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
+from bitwright.backends.hls.products import in_luts
 from bitwright.backends.hls.stages import PortStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
 from bitwright.ir.errors import CompileError
@@ -115,7 +120,7 @@ def _too_slow(choices: Choices, fastest: Plan, interval: int) -> CompileError:
 def bottleneck(planned: Plan, given: Mapping[str, Given] = FREE) -> str:
     """Which layer is the slowest, and what would make it faster: one sentence."""
     stages = planned.stages
-    choices = Choices(stages, planned.board, foldings_of(given))
+    choices = Choices(decided(stages, given), planned.board, foldings_of(given))
     why = why_no_faster(choices, stages, planned.board, planned.utilisation)
     slowest = planned.estimate.bottleneck
     return f"%{slowest.name} is the slowest layer, {planned.estimate.interval - 1:,} cycles a frame: {why}"
@@ -131,11 +136,13 @@ def why_no_faster(choices: Choices, stages: Sequence[Stage], board: Board, utili
             return "an element a beat passes the port, so only a smaller frame would be faster"
         held = " as it is given" if slowest.name in choices.given else ""
         return f"it has no faster folding{held}, or what stands around it has none"
+    faster = _relieved(faster, board, utilisation) or faster
     made = next(stage for stage in faster if stage.name == slowest.name)
     needs = shares(estimate(faster, board).total, board)
     exceeded = _exceeded(faster, board, utilisation)
     words = [f"{needs[name][0]:,.0f} {name} of {utilisation * needs[name][1]:,.0f} allowed" for name in exceeded]
-    price = f"but the design would need {' and '.join(words)}" if words else "and the design would still fit"
+    stuck = ", more than LUTs have room to stand in for" if "DSP" in exceeded else ""
+    price = f"but the design would need {' and '.join(words)}{stuck}" if words else "and the design would still fit"
     return f"{_folding(made)} would take {stage_cycles(made):,}, {price}"
 
 
@@ -155,8 +162,21 @@ def _fitting(choices: Choices, target: int, board: Board, utilisation: float, as
     exceeded = _exceeded(cheapest, board, utilisation, aside)
     if not exceeded:
         return cheapest
-    savings = (choices.cheapest(target, resource) for resource in exceeded)
-    return next((made for made in savings if made and not _exceeded(made, board, utilisation, aside)), None)
+    savings = [made for resource in exceeded if (made := choices.cheapest(target, resource)) is not None]
+    fit = next((made for made in savings if not _exceeded(made, board, utilisation, aside)), None)
+    if fit is not None:
+        return fit
+    relieved = (_relieved(made, board, utilisation, aside) for made in (cheapest, *savings))
+    return next((made for made in relieved if made is not None), None)
+
+
+def _relieved(stages: Sequence[Stage], board: Board, utilisation: float, aside: Cost = NOTHING) -> list[Stage] | None:
+    """Stages of which only the DSPs are too few, with products in LUTs so that they fit; None if that does not do."""
+    if _exceeded(stages, board, utilisation, aside) != ["DSP"]:
+        return None
+    needs = shares(sum((cost(stage, board) for stage in stages), aside), board)
+    missing, room = (needs[name][0] - utilisation * needs[name][1] for name in ("DSP", "LUT"))
+    return in_luts(stages, math.ceil(missing), -room)
 
 
 def _fifos(before: Sequence[Stage], after: Sequence[Stage], board: Board) -> Cost:

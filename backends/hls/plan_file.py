@@ -6,6 +6,7 @@ simd = 5                     # inputs of each in a cycle
 pixels = 1                   # for which they work side by side
 partition = [6, 5]           # of the weights, dimensions 2 and 3: pe and simd
 adder_tree = true            # false: a chain of adders
+multipliers = "dsp"          # of what the products of FIXED and AFFINE weights are made; lut
 storage = "bram"             # of the weights; lut, or logic where all work in every cycle
 fusion = ["relu", "maxpool"]
 fifo = [2]                   # words of the FIFO that enters; two of an add, mul or concat, which has lanes, too
@@ -21,8 +22,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bitwright.backends.hls.estimate import rom_in_bram
-from bitwright.backends.hls.given import FUSED, STORAGES, Decisions, Given, fusion_of, keys_of, storage_of
+from bitwright.backends.hls.estimate import products_in_dsp, rom_in_bram
+from bitwright.backends.hls.given import FUSED, MULTIPLIERS, STORAGES, Decisions, Given, fusion_of, keys_of, storage_of
 from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.stages import JoinStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
@@ -47,6 +48,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "partition": (lambda value: _numbers(value) and len(value) == 2, "two whole numbers above 0, [pe, simd]"),
     "fifo": (lambda value: _number(value) or _numbers(value), "a number of words, or a list of one an input"),
     "adder_tree": (lambda value: type(value) is bool, "true, or false for a chain"),
+    "multipliers": (lambda value: value in MULTIPLIERS, " or ".join(f'"{name}"' for name in MULTIPLIERS)),
     "storage": (lambda value: value in STORAGES, " or ".join(f'"{name}"' for name in STORAGES)),
     "fusion": (
         lambda value: isinstance(value, list) and all(item in FUSED for item in value),
@@ -112,7 +114,10 @@ def _entries(stage: Stage, plan: Plan) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(stage, SumStage):
         found = {"pe": stage.pe, "simd": stage.simd, "pixels": stage.pixels, "partition": [stage.pe, stage.simd]}
-        found |= {"adder_tree": stage.adder_tree, "storage": storage_of(stage, rom_in_bram(stage, plan.board))}
+        found["adder_tree"] = stage.adder_tree
+        if stage.multiplies:
+            found["multipliers"] = "dsp" if products_in_dsp(stage) else "lut"
+        found["storage"] = storage_of(stage, rom_in_bram(stage, plan.board))
         found["fusion"] = list(fusion_of(stage, plan.stages))
     elif isinstance(stage, JoinStage):
         found = {"lanes": stage.lanes}

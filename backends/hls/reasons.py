@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitwright.backends.hls.board import Board
-from bitwright.backends.hls.cost import bram18, rom_luts
-from bitwright.backends.hls.estimate import rom_in_bram, rom_shape
+from bitwright.backends.hls.cost import DSP_LEAST_BITS, bram18, dsp_slices, rom_luts
+from bitwright.backends.hls.estimate import products_in_dsp, rom_in_bram, rom_shape
 from bitwright.backends.hls.stages import (
     FloatSumStage,
     JoinStage,
@@ -24,7 +24,7 @@ from bitwright.backends.hls.stages import (
 from bitwright.ir.errors import InternalError
 
 INCLUDE = Path(__file__).parent / "include" / "bitwright"
-MARK = re.compile(r"#pragma HLS .*|BITWRIGHT_(?:TOKENS?|ROM|STREAM)\([^)]*\);")
+MARK = re.compile(r"#pragma HLS .*|BITWRIGHT_(?:TOKENS?|ROM|STREAM|IN_DSP|IN_LUTS)\([^)]*\);")
 
 # What stands in the headers, the first that matches; {0} is what the pattern captures.
 _REASONS = (
@@ -56,18 +56,20 @@ _REASONS = (
     (r"UNROLL", "all of it in one cycle: there is a circuit for each"),
     (r"DATAFLOW", "the two loops of a layer work at once"),
     (r"STREAM variable=(windows|chunks) depth=2", "the product takes a token as soon as it is there; one more waits"),
+    (r"BITWRIGHT_IN_DSP", "a layer's products with in_dsp = true, as the plan says of each, take DSP slices"),
+    (r"BITWRIGHT_IN_LUTS", "those with in_dsp = false are narrow, or the DSP slices go to other layers"),
     (r"BITWRIGHT_TOKENS\((\w+)\)", "a token of {0} is one word of a memory"),
     (r"BITWRIGHT_TOKEN\((\w+)\)", "the token {0} is one word of a stream"),
 )
 _ENGINES = {
-    "conv2d": ("window", "scan", "matvec", "adder_tree", "formats", "requantize", "layers"),
-    "dense": ("regroup", "matvec", "adder_tree", "formats", "requantize", "layers"),
+    "conv2d": ("window", "scan", "matvec", "multiplier", "adder_tree", "formats", "requantize", "layers"),
+    "dense": ("regroup", "matvec", "multiplier", "adder_tree", "formats", "requantize", "layers"),
     "maxpool": ("maxpool", "scan"),
     "avgpool": ("avgpool", "scan", "requantize"),
     "float_conv2d": ("window", "scan", "float_sums", "real"),
     "float_dense": ("regroup", "float_sums", "real"),
-    "scaled_conv2d": ("window", "scan", "scaled_sums", "adder_tree", "formats", "requantize"),
-    "scaled_dense": ("regroup", "scaled_sums", "adder_tree", "formats", "requantize"),
+    "scaled_conv2d": ("window", "scan", "scaled_sums", "multiplier", "adder_tree", "formats", "requantize"),
+    "scaled_dense": ("regroup", "scaled_sums", "multiplier", "adder_tree", "formats", "requantize"),
     "real_points": ("real_points", "join", "regroup", "float_sums", "real"),
     "join": ("join", "regroup", "requantize"),
     "point": ("point", "requantize"),
@@ -88,6 +90,20 @@ def rom_reason(stage: SumStage, board: Board) -> str:
     choices = [f"{blocks:,} BRAM18", f"{luts:,} LUT"]
     taken, left = choices if rom_in_bram(stage, board) else choices[::-1]
     return f"{size}: {taken} rather than {left}, the smaller share of the board"
+
+
+def multipliers_reason(stage: Stage) -> str:
+    """Of what the products of a layer are made, and why; "" where they are no multiplications."""
+    if not isinstance(stage, SumStage) or not stage.multiplies:
+        return ""
+    w, a = stage.weight_format.width, stage.in_format.width
+    count = f"{stage.multipliers:,} product{'' if stage.multipliers == 1 else 's'}"
+    what = f"{count} of {w} x {a} bits in {'DSPs' if products_in_dsp(stage) else 'LUTs'}"
+    natural = dsp_slices(w, a) * stage.multipliers
+    if stage.products == "lut" and natural:
+        return f"{what} rather than {natural:,} DSPs, which are left to other layers"
+    narrow = f"{DSP_LEAST_BITS} bits or more on both sides go to DSPs, narrower ones to LUTs"
+    return f"{what}: {'the plan says so' if stage.products else narrow}"
 
 
 def pixels_reason(stage: Stage) -> str:

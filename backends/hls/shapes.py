@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.hls.cpp import Names, Printer
-from bitwright.backends.hls.estimate import stage_cycles
+from bitwright.backends.hls.estimate import products_in_dsp, stage_cycles
 from bitwright.backends.hls.stages import (
     FloatSumStage,
     ForkStage,
@@ -89,7 +89,7 @@ class Shapes:
         if not isinstance(stage, FloatSumStage):
             least, most = int(stage.shift.min()), int(stage.shift.max())
             _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
-            _flags(printer, {"adder_tree": stage.adder_tree})
+            _flags(printer, {"adder_tree": stage.adder_tree, "in_dsp": products_in_dsp(stage) > 0})
         if isinstance(stage, ScaledSumStage):
             _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
             _numbers(printer, {"multiplier_bits": stage.multiplier_bits, "offset_bits": stage.offset_bits})

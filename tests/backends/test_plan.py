@@ -30,6 +30,7 @@ from bitwright.backends.hls.estimate import (
 )
 from bitwright.backends.hls.loops import DEPTH
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
+from bitwright.backends.hls.products import in_luts
 from bitwright.backends.hls.stages import (
     ForkStage,
     JoinStage,
@@ -59,6 +60,15 @@ def slowest(stages: Sequence[Stage]) -> int:
 def fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
     needs = shares(estimate(stages, board).total, board).values()
     return all(need <= utilisation * have for need, have in needs)
+
+
+def fits_somehow(stages: Sequence[Stage], board: Board) -> bool:
+    """Whether the stages fit with the products of some of the layers in LUTs."""
+    choices = [
+        [stage, replace(stage, products="lut")] if isinstance(stage, SumStage) and products_in_dsp(stage) else [stage]
+        for stage in stages
+    ]
+    return any(fits(made, board, 1.0) for made in itertools.product(*choices))
 
 
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -118,7 +128,7 @@ def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
         foldings = list(every_folding(networks, stages))
         for factor in (1.02, 1.5, 3.0):
             board = tight(stages, factor)
-            best = min((slowest(made) for made in foldings if fits(made, board, 1.0)), default=None)
+            best = min((slowest(made) for made in foldings if fits_somehow(made, board)), default=None)
             try:
                 found = slowest(plan(stages, board, 1.0).stages)
             except DoesNotFit:
@@ -126,6 +136,68 @@ def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
             assert found == best, stages[1].line
             tried.add(best is None or best < slowest(foldings[0]))
     assert tried == {False, True}
+
+
+MIXED = """graph @mixed {
+  input %x : FIXED<8>[N,4]
+  weight %a.w = 000000e1 : FIXED<8>[4,4]
+  weight %b.w = 000000e2 : FIXED<6>[3,4]
+  weight %c.w = 000000e3 : FIXED<10>[1,3]
+  %a = dense(%x, %a.w) : FIXED<8>[N,4]
+  %b = dense(%a, %b.w) : FIXED<8>[N,3]
+  %c = dense(%b, %c.w) : FIXED<8>[N,1]
+  output %c
+}"""
+
+
+def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: ModuleType) -> None:
+    """Of all foldings with the products of all layers in DSPs or in LUTs; LUTs stand in only where they must."""
+    stages = stages_of(parse(MIXED))
+    foldings = sorted(every_folding(networks, stages), key=slowest)
+    need = estimate(foldings[-1], load_board("pynq-z2")).total
+    stood_in, speeds = set(), set()
+    for dsp in (2, 6, 20):
+        for lut in (1.3, 2.0, 4.0):
+            board = replace(tight(foldings[-1], 50.0), dsp=dsp, lut=int(need.lut[1] * lut))
+            best = next((slowest(made) for made in foldings if fits_somehow(made, board)), None)
+            if best is None:
+                with pytest.raises(DoesNotFit):
+                    plan(stages, board, 1.0)
+                continue
+            found = plan(stages, board, 1.0)
+            assert fits(found.stages, board, 1.0)
+            assert slowest(found.stages) == best
+            in_luts = any(isinstance(stage, SumStage) and stage.products == "lut" for stage in found.stages)
+            assert in_luts != any(slowest(made) == best and fits(made, board, 1.0) for made in foldings)
+            stood_in.add(in_luts)
+            speeds.add(best)
+    assert stood_in == {False, True}
+    assert len(speeds) > 2
+
+
+def test_the_fewest_luts_stand_in_for_dsps() -> None:
+    """Against every choice of layers."""
+    stages = stages_of(parse(MIXED))
+    stages = [replace(s, pe=1 + i % 2, simd=2) if isinstance(s, SumStage) else s for i, s in enumerate(stages)]
+    sums = [stage for stage in stages if isinstance(stage, SumStage)]
+    costs = [(multipliers(stage), multipliers(replace(stage, products="lut"))) for stage in sums]
+    ways = [
+        (sum(costs[i][0].dsp for i in way), sum(costs[i][1].lut[1] - costs[i][0].lut[1] for i in way))
+        for count in range(4)
+        for way in itertools.combinations(range(3), count)
+    ]
+    everything = max(freed for freed, _ in ways)
+    for slices in range(1, everything + 1):
+        least = min(luts for freed, luts in ways if freed >= slices)
+        made = in_luts(stages, slices, least)
+        assert made is not None
+        moved = [s for s in made if isinstance(s, SumStage) and s.products == "lut"]
+        assert sum(s.multipliers for s in moved) >= slices
+        assert sum(multipliers(s).lut[1] - multipliers(replace(s, products="")).lut[1] for s in moved) == least
+        assert in_luts(stages, slices, least - 1) is None
+    assert in_luts(stages, everything + 1, 1e9) is None
+    kept = [replace(s, products="dsp") if isinstance(s, SumStage) else s for s in stages]
+    assert in_luts(kept, 1, 1e9) is None
 
 
 def every_branching(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -179,7 +251,7 @@ def test_no_folding_of_branches_within_the_budget_is_faster(groups: str, join: s
         board = tight(smallest, factor)
         found = plan(stages, board, 1.0)
         assert fits(found.stages, board, 1.0)
-        best = min(slowest(made) for made in foldings if fits(made, board, 1.0))
+        best = min(slowest(made) for made in foldings if fits_somehow(made, board))
         assert slowest(found.stages) == best
         speeds.add(best)
     assert len(speeds) > 1
@@ -273,7 +345,7 @@ def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
     plain = replace(stage, lanes=1, depths=())
     plain = replace(plain, beat=1) if isinstance(plain, PortStage) else plain
-    return repr(replace(plain, pe=1, simd=1, pixels=1) if isinstance(plain, SumStage) else plain)
+    return repr(replace(plain, pe=1, simd=1, pixels=1, products="") if isinstance(plain, SumStage) else plain)
 
 
 FLAT = """graph @flat {
@@ -548,6 +620,28 @@ def test_products_in_dsp_slices(weights: str, activations: str, slices: int) -> 
     stage = layer(weights, activations)
     assert products_in_dsp(stage) == slices
     assert cost(stage, load_board("pynq-z2")).dsp == slices * stage.pe * stage.simd
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "products", "slices", "luts"),
+    [
+        ("FIXED 8", "FIXED 8", "lut", 0, (128, 197)),  # 2 w a to 3 w a + 5
+        ("FIXED 8", "FIXED 8", "dsp", 1, (14, 32)),
+        ("FIXED 4", "FIXED 4", "", 0, (32, 53)),
+        ("FIXED 4", "FIXED 4", "dsp", 1, (14, 32)),
+        ("FIXED 4", "FIXED 4", "lut", 0, (32, 53)),
+        ("FIXED 25", "FIXED 18", "lut", 0, (900, 1355)),
+        ("EXP 5", "FIXED 16", "dsp", 0, (80, 139)),  # a shift, whatever is said of multipliers
+    ],
+)
+def test_products_where_the_plan_has_them(
+    weights: str, activations: str, products: str, slices: int, luts: tuple[float, float]
+) -> None:
+    stage = replace(layer(weights, activations), products=products)
+    assert products_in_dsp(stage) == slices
+    one, more = (multipliers(replace(stage, pe=1, simd=simd)) for simd in (1, 2))
+    assert more.dsp - one.dsp == slices
+    assert tuple(b - a for a, b in zip(one.lut, more.lut, strict=True)) == luts
 
 
 def test_luts_of_a_multiplier_span_what_was_counted() -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from bitwright.backends.hls.board import load_board
 from bitwright.backends.hls.csim import Accelerator
 from bitwright.backends.hls.emit import emit
 from bitwright.backends.hls.given import Given
-from bitwright.backends.hls.plan import Plan, plan
+from bitwright.backends.hls.plan import DoesNotFit, Plan, plan
 from bitwright.backends.hls.plan_file import plan_text, read_plan
+from bitwright.backends.hls.reasons import multipliers_reason
 from bitwright.backends.hls.stages import JoinStage, PoolStage, Stage, SumStage, stages_of
 from bitwright.compiler import compile
 from bitwright.ir.errors import CompileError
+from bitwright.ir.files import load
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
+from bitwright.passes import STRUCTURE, Context, run_passes
 
 ROOT = Path(__file__).parents[2]
 NET = """graph @tiny {
@@ -97,9 +102,67 @@ def test_a_chain_of_adders_gives_the_same_bits(
     assert len(np.unique(outputs[0])) > 5
 
 
+def test_products_in_luts_give_the_same_bits(
+    network: Graph, networks: ModuleType, ap_headers: Path, tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(1).integers(-127, 128, (20, 72))
+    outputs = []
+    for place in ("dsp", "lut"):
+        path = tmp_path / "mine.toml"
+        path.write_text(f'[layers."a.b"]\nmultipliers = "{place}"\n[layers.fc]\nmultipliers = "{place}"\n')
+        made = plan(stages_of(network), networks.BOARD, given=read_plan(path))
+        assert tomllib.loads(plan_text(made, "test"))["layers"]["fc"]["multipliers"] == place
+        assert all(bool(cost.dsp) == (place == "dsp") for stage, cost, _ in made.estimate.stages if stage.name == "fc")
+        shapes = emit(made, "tiny", "test")["src/shapes.hpp"]
+        assert shapes.count(f"in_dsp = {'true' if place == 'dsp' else 'false'};") == 2
+        networks.write(tmp_path / place, network, made.stages)
+        outputs += [Accelerator(tmp_path / place, ap_types=ap_types).run(frames) for ap_types in (False, True)]
+    for output in outputs:
+        assert np.array_equal(output, outputs[0])
+    assert len(np.unique(outputs[0])) > 5
+
+
+def test_lenet5_is_not_held_up_by_the_dsps_of_its_board() -> None:
+    """In FIXED 8 on pynq-z2: with all products in DSPs, these are what it has too few of."""
+    graph = load(ROOT / "models" / "lenet5.onnx")
+    samples = np.random.default_rng(0).uniform(0, 1, (4, 1, 28, 28)).astype(np.float32)
+    formats = "annotate-formats{weights=FIXED 8,activations=FIXED 8},derive-accumulators"
+    context = Context(samples={graph.input_name(graph.inputs[0]): samples})
+    stages = stages_of(run_passes(graph, f"{STRUCTURE},{formats}", context))
+    board = load_board("pynq-z2")
+    layers = [stage.name for stage in stages if isinstance(stage, SumStage)]
+    in_dsps = plan(stages, board, given={name: Given(multipliers="dsp") for name in layers})
+    free = plan(stages, board)
+    assert 1.4 * free.estimate.interval < in_dsps.estimate.interval
+    assert in_dsps.estimate.total.dsp > 0.95 * 0.8 * board.dsp >= free.estimate.total.dsp
+    assert 2 * in_dsps.estimate.total.lut[1] < free.estimate.total.lut[1] <= 0.8 * board.lut
+
+
+def test_what_stands_in_for_dsps_is_in_the_plan_and_taken_back(network: Graph, tmp_path: Path) -> None:
+    """On a board without DSPs; with them, the same plan keeps its LUTs where the file says so, and only there."""
+    board = replace(load_board("pynq-z2"), dsp=0)
+    made = plan(stages_of(network), board)
+    saved = read_plan(written(made, tmp_path))
+    assert {name: given.multipliers for name, given in saved.items() if given.multipliers} == {
+        "a.b": "lut",
+        "fc": "lut",
+    }
+    fc = by_name(made)["fc"]
+    assert isinstance(fc, SumStage)
+    instead = f"{fc.multipliers} products of 8 x 6 bits in LUTs rather than {fc.multipliers} DSPs"
+    assert multipliers_reason(fc) == f"{instead}, which are left to other layers"
+    assert emit(plan(stages_of(network), board, given=saved), "net", "test") == emit(made, "net", "test")
+    again = plan(made.stages, load_board("pynq-z2"))
+    assert {stage.products for stage in again.stages if isinstance(stage, SumStage)} == {""}
+    with pytest.raises(DoesNotFit):
+        plan(stages_of(network), board, given={"fc": Given(multipliers="dsp")})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[layers.fc]\nmultipliers = 'bram'", 'multipliers of layer \'fc\' must be "dsp" or "lut"'),
+        ("[layers.'a.b.pool']\nmultipliers = 'lut'", "%a.b.pool takes no 'multipliers'"),
         ("[layers.fd]\npe = 1", "no layer 'fd'.*did you mean 'fc'"),
         ("[layers.fc]\npe = 3", "%fc: pe 3 does not divide 4, its output channels.*1, 2, 4"),
         ("[layers.fc]\nsimd = 5", "%fc: simd 5 does not divide 24"),

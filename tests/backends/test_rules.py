@@ -5,6 +5,7 @@ The text is read by tree-sitter and by nothing of the generator: hls_rules/.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -75,6 +76,8 @@ TOP, SHAPES, CONV = "src/tiny.cpp", "src/shapes.hpp", "src/weights/conv.hpp"
 AXIS, MATVEC, MAXPOOL = f"{INCLUDE}/axis.hpp", f"{INCLUDE}/matvec.hpp", f"{INCLUDE}/maxpool.hpp"
 POOLING, MIDDLE = "    nn::maxpool2d<ConvPool>(conv, conv_pool);\n", "    nn::dense<Mid>(conv_pool, mid, mid_weights, "
 ACC, CUT = "    Acc acc[L::pixels * L::pe];\n", "#pragma HLS ARRAY_PARTITION variable=acc complete dim=0\n"
+MULTIPLIER = f"{INCLUDE}/multiplier.hpp"
+PRODUCT, BOUND = "        const auto product = a * b;\n", "        BITWRIGHT_IN_LUTS(product);\n"
 ADDED = "acc[p] = static_cast<Acc>(sofar + sum);"
 TRIPS = "for (int i = 0; i < P::trips; ++i) {"
 FRAMES = "void f() {\n    for (int n = 1; n < 4; ++n) {\n#pragma HLS DATAFLOW\n    }\n}\n"
@@ -100,6 +103,7 @@ BROKEN = {
     "three accesses": (9, f"{INCLUDE}/window.hpp", {"lines[scan.place] = below;": "lines[0] = lines[1] = below;"}),
     "a float sum": (10, MATVEC, {ACC: f"    float total = 0;\n{ACC}", ADDED: f"{ADDED} total += sum;"}),
     "a pragma above its variable": (11, MATVEC, {ACC + CUT: CUT + ACC}),
+    "a product bound above itself": (11, MULTIPLIER, {PRODUCT + BOUND: BOUND + PRODUCT}),
     "memory outside, cut": (11, MATVEC, {CUT: f"{CUT}#pragma HLS INTERFACE m_axi port=acc\n"}),
     "a table that is no constant": (12, CONV, {"static const Conv": "static Conv"}),
     "an array filled in every call": (12, MATVEC, {ACC: "    Acc acc[L::pe] = {0};\n"}),
@@ -133,6 +137,31 @@ def test_a_broken_rule_is_found(name: str, hls_rules: ModuleType, tiny: dict[str
     found = hls_rules.violations({**tiny, path: text})
     assert rule in {finding.rule for finding in found}, found
     assert 0 not in {finding.rule for finding in found}, found
+
+
+@pytest.mark.parametrize(
+    ("tool", "in_luts", "in_dsps"),
+    [
+        ("VITIS", "HLS BIND_OP variable=product op=mul impl=fabric", "HLS BIND_OP variable=product op=mul impl=dsp"),
+        ("VIVADO", "HLS RESOURCE variable=product core=Mul_LUT", ""),
+    ],
+)
+def test_products_are_bound_to_what_the_plan_says(
+    tool: str, in_luts: str, in_dsps: str, tiny: dict[str, str], tmp_path: Path
+) -> None:
+    """What the preprocessor of g++ leaves of the pragmas for either tool."""
+    for path, text in tiny.items():
+        if path.startswith(INCLUDE):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+    (tmp_path / "ap_int.h").touch()
+    defined = ["-D__SYNTHESIS__", "-DBITWRIGHT_AP_TYPES", *["-DBITWRIGHT_VIVADO_HLS"] * (tool == "VIVADO")]
+    command = ["g++", "-E", "-P", "-std=c++11", *defined, f"-I{tmp_path}", f"-I{tmp_path / 'include'}"]
+    done = subprocess.run([*command, str(tmp_path / MULTIPLIER)], capture_output=True, text=True, check=True)
+    luts, dsps = done.stdout.split("struct Multiplier<true>")
+    for part, wanted in ((luts, in_luts), (dsps, in_dsps)):
+        bound = [line.strip() for line in part.splitlines() if "variable=product" in line]
+        assert bound == ([f"#pragma {wanted}"] if wanted else [])
 
 
 # ---- branches -----------------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ class SumStage(Stage):
     groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
     pe rows and simd columns work side by side, of `pixels` positions at once.
     adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
+    products: where they are made, "dsp" or "lut", or "" for what their widths say.
     """
 
     in_format: Number
@@ -127,6 +128,12 @@ class SumStage(Stage):
     pixels: int = 1
     adder_tree: bool = True
     storage: str = ""
+    products: str = ""
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether its products are multiplications of integers rather than signs or shifts."""
+        return self.weight_format.kind in ("FIXED", "AFFINE")
 
     @property
     def outputs(self) -> int:

@@ -32,6 +32,10 @@ class FloatSumStage(OneVectorStage):
     clip: tuple[float, float]
 
     @property
+    def multiplies(self) -> bool:
+        return False
+
+    @property
     def turns(self) -> int:
         return self.sharing if self.simd == self.inputs else max(self.sharing, ADDITION)
 

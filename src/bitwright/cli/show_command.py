@@ -48,8 +48,8 @@ def _show_plan(folder: Path, as_json: bool) -> None:
     columns = ["layer", "folding", "cycles", "LUT", "FF", "BRAM18", "DSP", "FIFO"]
     print_table(columns, [_row(layer) for layer in report["layers"]])
     for layer in report["layers"]:
-        if layer["pixels_reason"]:
-            click.echo(f"%{layer['name']}: {layer['pixels_reason']}")
+        for why in filter(None, (layer["pixels_reason"], layer["multipliers_reason"])):
+            click.echo(f"%{layer['name']}: {why}")
     click.echo(report["bottleneck"])
     click.echo()
     rows = [[entry["where"], entry["pragma"], entry["reason"]] for entry in report["pragmas"]]

@@ -229,6 +229,7 @@ class Program:
             "outputs": c.outputs,
             "conv_groups": 1,
             "adder_tree": c.pe % 2,  # trees in some, chains in others
+            "in_dsp": c.simd % 2,
             "acc_bits": self.ref.acc_bits(weights, bias, c.in_format.low, c.in_format.high),
             "min_shift": int(shift.min()),
             "max_shift": int(shift.max()),

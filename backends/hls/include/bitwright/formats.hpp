@@ -5,10 +5,11 @@
 // different formats are different types, so a wrong wire does not compile.
 //
 // A format of weights also gives Code (an element of its table) and multiplies: product_bits(n) is the width of a
-// product with an activation of n bits. Bin and Exp are formats of weights only.
+// product with an activation of n bits, and times<Product, in_dsp>(code, x) the product. Bin and Exp are formats of weights only.
 #ifndef BITWRIGHT_FORMATS_HPP
 #define BITWRIGHT_FORMATS_HPP
 
+#include "bitwright/multiplier.hpp"
 #include "bitwright/types.hpp"
 
 namespace bitwright {
@@ -25,10 +26,10 @@ struct Fixed {
     static constexpr std::int64_t min = -max;
 
     static constexpr int product_bits(int in_bits) { return N + in_bits; }
-    template <class Product, class X>
+    template <class Product, bool IN_DSP, class X>
     static Product times(Code weight, X x) {
 #pragma HLS INLINE
-        return multiply<Product>(Type(weight), x);
+        return Multiplier<IN_DSP>::template times<Product>(Type(weight), x);
     }
 };
 
@@ -50,7 +51,7 @@ struct Bin {
     static constexpr int bits = 1;
 
     static constexpr int product_bits(int in_bits) { return in_bits + 1; }
-    template <class Product, class X>
+    template <class Product, bool, class X>
     static Product times(Code negative, X x) {
 #pragma HLS INLINE
         const Product wide = x;
@@ -68,7 +69,7 @@ struct Exp {
     static constexpr int bits = N;
 
     static constexpr int product_bits(int in_bits) { return in_bits + LEVELS; }
-    template <class Product, class X>
+    template <class Product, bool, class X>
     static Product times(Code code, X x) {
 #pragma HLS INLINE
         const UInt<N> level = code & ((1 << (N - 1)) - 1);

@@ -6,7 +6,8 @@
 // each: a token holds the simd elements of pe of them. Where a token holds the vectors of several positions, all rows go
 // over one of them after the other, or over `pixels` at once.
 //
-// A layer L defines   Out (format), adder_tree (false: a chain), what fold.hpp and requantize.hpp ask for.
+// A layer L defines   Out (format), adder_tree (false: a chain), in_dsp (its multipliers; false: in LUTs), what fold.hpp
+//                     and requantize.hpp ask for.
 // Tables   weights[Fold<L>::folds][pe][simd]: fold g * chunks + c holds rows g * pe .. and columns c * simd ..,
 //          bias and shift[Fold<L>::groups][pe].
 // Cycles: positions / pixels * outputs / pe * inputs / simd, Fold<L>::trips.
@@ -73,14 +74,14 @@ void matvec(hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>>& in,
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
             for (int s = 0; s < L::simd; ++s) {
                 const typename L::In::Type factor = vectors[round][first + s];
-                products[s] = L::Weight::template times<Product>(weights[fold][row][s], factor);
+                products[s] = L::Weight::template times<Product, L::in_dsp>(weights[fold][row][s], factor);
             }
             const Sum sum = Adders<L::adder_tree, L::simd, F::product_bits>::sum(products);
 #else
             Sum sum = 0;  // exact in any order: g++ may add as it likes
             for (int s = 0; s < L::simd; ++s) {
                 const typename L::In::Type factor = vectors[round][first + s];
-                sum = static_cast<Sum>(sum + L::Weight::template times<Product>(weights[fold][row][s], factor));
+                sum = static_cast<Sum>(sum + L::Weight::template times<Product, L::in_dsp>(weights[fold][row][s], factor));
             }
 #endif
             const Acc sofar = chunk == 0 ? Acc(bias[group][row]) : acc[p];

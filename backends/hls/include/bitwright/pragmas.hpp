@@ -17,6 +17,8 @@
 #define BITWRIGHT_TOKEN(token) static_assert(true, "")
 #define BITWRIGHT_TOKENS(tokens) static_assert(true, "")
 #define BITWRIGHT_ROM(table, memory) static_cast<void>(table)
+#define BITWRIGHT_IN_DSP(product) static_assert(true, "")
+#define BITWRIGHT_IN_LUTS(product) static_assert(true, "")
 #ifdef BITWRIGHT_BOUNDED
 #define BITWRIGHT_STREAM(stream, words) stream.bound(words)
 #else
@@ -31,6 +33,9 @@
 #define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS DATA_PACK variable=tokens)
 // Where a table of constants lives: in BRAM or LUTRAM.
 #define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS RESOURCE variable=table core=ROM_1P_##memory)
+// What a product is made of. Vivado HLS takes DSPs by itself, as many as a wide product needs; its core has but one.
+#define BITWRIGHT_IN_DSP(product) static_assert(true, "")
+#define BITWRIGHT_IN_LUTS(product) BITWRIGHT_PRAGMA(HLS RESOURCE variable=product core=Mul_LUT)
 
 // The depth of a FIFO that is deeper than the tools make one.
 #define BITWRIGHT_STREAM(stream, words) BITWRIGHT_PRAGMA(HLS STREAM variable=stream depth=words)
@@ -41,6 +46,8 @@
 #define BITWRIGHT_TOKEN(token) static_assert(true, "")
 #define BITWRIGHT_TOKENS(tokens) BITWRIGHT_PRAGMA(HLS AGGREGATE variable=tokens)
 #define BITWRIGHT_ROM(table, memory) BITWRIGHT_PRAGMA(HLS BIND_STORAGE variable=table type=rom_1p impl=memory)
+#define BITWRIGHT_IN_DSP(product) BITWRIGHT_PRAGMA(HLS BIND_OP variable=product op=mul impl=dsp)
+#define BITWRIGHT_IN_LUTS(product) BITWRIGHT_PRAGMA(HLS BIND_OP variable=product op=mul impl=fabric)
 #define BITWRIGHT_STREAM(stream, words) BITWRIGHT_PRAGMA(HLS STREAM variable=stream depth=words)
 
 #endif

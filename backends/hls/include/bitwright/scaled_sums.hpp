@@ -17,6 +17,7 @@
 
 #include "bitwright/adder_tree.hpp"
 #include "bitwright/fold.hpp"
+#include "bitwright/multiplier.hpp"
 #include "bitwright/process.hpp"
 #include "bitwright/regroup.hpp"
 #include "bitwright/requantize.hpp"
@@ -33,10 +34,10 @@ struct Linear {
     static constexpr int bits = N;
 
     static constexpr int product_bits(int in_bits) { return N + in_bits; }
-    template <class Product, class X>
+    template <class Product, bool IN_DSP, class X>
     static Product times(Code weight, X x) {
 #pragma HLS INLINE
-        return multiply<Product>(Type(weight), x);
+        return Multiplier<IN_DSP>::template times<Product>(Type(weight), x);
     }
 };
 
@@ -95,7 +96,7 @@ void scaled_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
             for (int s = 0; s < L::simd; ++s) {
                 const int place = (F::depthwise ? p * L::simd : 0) + s;
-                products[s] = L::Weight::template times<Product>(weights[fold][p][s], x[place]);
+                products[s] = L::Weight::template times<Product, L::in_dsp>(weights[fold][p][s], x[place]);
             }
             const Sum sofar = chunk == 0 ? Sum(0) : sums[p];
             sums[p] = static_cast<Sum>(sofar + Adders<L::adder_tree, L::simd, F::product_bits>::sum(products));

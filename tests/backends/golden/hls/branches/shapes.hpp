@@ -30,7 +30,7 @@ struct Deep {
     static constexpr int pad_top = 1, pad_left = 1, pad_bottom = 1, pad_right = 1;
     static constexpr int positions = 36, inputs = 9, outputs = 2, conv_groups = 2;
     static constexpr int acc_bits = 8, min_shift = 0, max_shift = 0;
-    static constexpr bool adder_tree = true;
+    static constexpr bool adder_tree = true, in_dsp = false;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 163 cycles
 };
@@ -73,7 +73,7 @@ struct Gate {
     using Activation = nn::Clip<0, 8>;
     static constexpr int positions = 1, inputs = 2, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 9, min_shift = 4, max_shift = 4;
-    static constexpr bool adder_tree = true;
+    static constexpr bool adder_tree = true, in_dsp = false;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 7 cycles
 };

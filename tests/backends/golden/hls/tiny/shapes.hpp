@@ -24,7 +24,7 @@ struct Conv {
     static constexpr int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
     static constexpr int positions = 16, inputs = 9, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 8, min_shift = -1, max_shift = 0;
-    static constexpr bool adder_tree = true;
+    static constexpr bool adder_tree = true, in_dsp = false;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 73 cycles
 };
@@ -46,7 +46,7 @@ struct Mid {
     using Activation = nn::Clip<-16, 12>;
     static constexpr int positions = 4, inputs = 2, outputs = 4, conv_groups = 1;
     static constexpr int acc_bits = 7, min_shift = 2, max_shift = 2;
-    static constexpr bool adder_tree = true;
+    static constexpr bool adder_tree = true, in_dsp = false;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 21 cycles
 };
@@ -59,7 +59,7 @@ struct Fc {
     using Activation = nn::None;
     static constexpr int positions = 1, inputs = 16, outputs = 3, conv_groups = 1;
     static constexpr int acc_bits = 11, min_shift = -1, max_shift = 0;
-    static constexpr bool adder_tree = true;
+    static constexpr bool adder_tree = true, in_dsp = false;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 4, pe = 3;  // 12 multipliers, 21 cycles
 };

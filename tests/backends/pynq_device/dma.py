@@ -7,6 +7,7 @@ address, 0x28 length: written to start, read as the bytes that were moved.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 RUN, HALTED, IDLE, INTERNAL_ERROR, COMPLETED, FAILED = 0x0001, 0x0001, 0x0002, 0x0010, 0x1000, 0x4000
 
 
-class Channel:
+class Channel(ABC):
     """What both directions share; `side` is "send" or "receive"."""
 
     def __init__(self, board: Board, side: str) -> None:
@@ -55,8 +56,9 @@ class Channel:
             else:
                 self.start()
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Begin the transfer of `length` bytes."""
 
     def complete(self, moved: int) -> None:
         self.length, self.busy = moved, False

@@ -300,8 +300,9 @@ def interval_of(stages: Sequence[Stage], depths: Mapping[str, int], frames: int 
 
 
 def test_the_depths_keep_the_interval(networks: ModuleType, cases: dict[str, Case]) -> None:
-    """Stepped through cycle by cycle, with pipelines that stand still: as fast as with FIFOs of any depth, but for the
-    few cycles that a window may wait for its product at the end of a frame.
+    """Stepped through cycle by cycle, with pipelines that stand still: as fast as with FIFOs of any depth.
+
+    Only in "gated" the emitted depths cost 3 cycles of 39: a window waits for its product at the end of a frame.
 
     The least depths, at which an untimed run goes through, stop such pipelines in most of these networks.
     """
@@ -313,7 +314,7 @@ def test_the_depths_keep_the_interval(networks: ModuleType, cases: dict[str, Cas
         assert found is not None
         deep = interval_of(stages, dict.fromkeys(emitted, 10**9))
         assert deep is not None
-        assert deep <= found < deep + DEPTH, name
+        assert found == deep + {"gated": 3}.get(name, 0), name
         least = emitted | {stage.reads[side]: stage.least[side] for stage, side in joins(stages)}
         stopped += interval_of(stages, least) is None
         claimed = estimate(stages, networks.BOARD).interval

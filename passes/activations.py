@@ -32,12 +32,18 @@ class FuseActivations(Pass):
     name: ClassVar[str] = "fuse-activations"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        changed = False
-        for node in [node for node in graph.nodes if node.op in ("mul", "onnx.Div")]:
-            changed |= node.graph.values.get(node.name) is node.results[0] and _recognise_hardswish(graph, node)
+        changed = recognise_hardswish(graph)
         for node in list(graph.nodes):
             changed |= is_bare_sum(node) and (_fuse(graph, node) or _fuse_behind_pool(graph, node))
         return changed
+
+
+def recognise_hardswish(graph: Graph) -> bool:
+    """x hardsigmoid(x) and x clip(x + 3, 0, 6) / 6 as hardswish; whether there was one."""
+    changed = False
+    for node in [node for node in graph.nodes if node.op in ("mul", "onnx.Div")]:
+        changed |= node.graph.values.get(node.name) is node.results[0] and _to_hardswish(graph, node)
+    return changed
 
 
 def _activation(node: Node | None) -> dict[str, Attribute] | None:
@@ -86,7 +92,7 @@ def _set(node: Node, attributes: dict[str, Attribute]) -> None:
         edit.set_attribute(node, key, value)
 
 
-def _recognise_hardswish(graph: Graph, node: Node) -> bool:
+def _to_hardswish(graph: Graph, node: Node) -> bool:
     """x gate(x), or x clip(x + 3, 0, 6) divided by 6 afterwards."""
     product, scaled = node, _sixfold(graph, node)
     if scaled is not None:

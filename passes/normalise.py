@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.ir.graph import Graph
+from bitwright.passes.affine import RecogniseAffine
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.batch import OpenBatch
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.means import RecogniseMeans
+from bitwright.passes.reshapes import MergeReshapes
 from bitwright.passes.transposes import CancelTransposes
 
 MOST_ROUNDS = 20
@@ -17,7 +20,8 @@ MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Normalise(Pass):
-    """remove-identities, open-batch, recognise-dense and cancel-transposes, again and again until nothing changes.
+    """remove-identities, open-batch, recognise-dense, recognise-affine, recognise-means, cancel-transposes and
+    merge-reshapes, again and again until nothing changes.
 
     Attributes are regular and Constant nodes are weights since the import.
 
@@ -29,7 +33,15 @@ class Normalise(Pass):
     name: ClassVar[str] = "normalise"
 
     def run(self, graph: Graph, context: Context) -> bool:
-        steps: list[Pass] = [RemoveIdentities(), OpenBatch(), RecogniseDense(), CancelTransposes()]
+        steps: list[Pass] = [
+            RemoveIdentities(),
+            OpenBatch(),
+            RecogniseDense(),
+            RecogniseAffine(),
+            RecogniseMeans(),
+            CancelTransposes(),
+            MergeReshapes(),
+        ]
         for rounds in range(MOST_ROUNDS):
             if not any([step.run(graph, context) for step in steps]):
                 return rounds > 0

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from bitwright.passes.accumulators import DeriveAccumulators
 from bitwright.passes.activations import FuseActivations
+from bitwright.passes.affine import RecogniseAffine
 from bitwright.passes.base import Pass
 from bitwright.passes.batch import OpenBatch
 from bitwright.passes.batchnorm import FuseBatchnorm
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
+from bitwright.passes.expand import ExpandActivations
 from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.means import RecogniseMeans
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pooling import FusePooling
 from bitwright.passes.pruning import PruneChannels
 from bitwright.passes.quantizers import RecogniseQuantizers
 from bitwright.passes.refit import Refit
+from bitwright.passes.reshapes import MergeReshapes
 from bitwright.passes.shapes import FoldShapes
 from bitwright.passes.softmax import DropSoftmax
 from bitwright.passes.split import SplitChannels
@@ -31,17 +35,21 @@ PASSES: dict[str, type[Pass]] = {
         CancelTransposes,
         DeriveAccumulators,
         DropSoftmax,
+        ExpandActivations,
         FoldConstants,
         FoldShapes,
         FreezeInputs,
         FuseActivations,
         FuseBatchnorm,
         FusePooling,
+        MergeReshapes,
         Normalise,
         OpenBatch,
         PruneChannels,
         PruneWeights,
+        RecogniseAffine,
         RecogniseDense,
+        RecogniseMeans,
         RecogniseQuantizers,
         Refit,
         RemoveDead,
@@ -53,5 +61,5 @@ PASSES: dict[str, type[Pass]] = {
 # What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
 STRUCTURE = (
     "freeze-inputs,recognise-quantizers,fold-constants,fold-shapes,normalise,remove-dead,"
-    "fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
+    "expand-activations,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
 )

@@ -254,6 +254,48 @@ def _reshape(node: Node) -> dict[str, Attribute] | None:
     return {"shape": tuple(int(dim) for dim in shape)} if shape.size else None
 
 
+def _axes(node: Node) -> tuple[int, ...] | None:
+    """Constant axes, an attribute before opset 13 and an operand since; None if they are not constant or not given."""
+    if _opset(node) < 13:
+        return _ints(node, "axes", ()) or None
+    data = _constant(node, 1)
+    return None if data is None else tuple(int(axis) for axis in data.reshape(-1))
+
+
+def _squeeze(node: Node) -> dict[str, Attribute] | None:
+    shape, axes = _shape(node.operands[0]), _axes(node)
+    if shape is None or axes is None or not all(-len(shape) <= axis < len(shape) for axis in axes):
+        return None
+    gone = {axis % len(shape) for axis in axes}
+    if any(shape[axis] != 1 for axis in gone):
+        return None
+    return _moved(node, [axis for axis in range(len(shape)) if axis not in gone], shape)
+
+
+def _unsqueeze(node: Node) -> dict[str, Attribute] | None:
+    shape, axes = _shape(node.operands[0]), _axes(node)
+    rank = 0 if shape is None or axes is None else len(shape) + len(axes)
+    if shape is None or axes is None or not all(-rank <= axis < rank for axis in axes):
+        return None
+    new = {axis % rank for axis in axes}
+    old = iter(range(len(shape)))
+    return (
+        _moved(node, [None if axis in new else next(old) for axis in range(rank)], shape)
+        if len(new) == len(axes)
+        else None
+    )
+
+
+def _moved(node: Node, axes: Sequence[int | None], shape: Shape) -> dict[str, Attribute] | None:
+    """The reshape that gives those axes of a shape, None a new one of size 1, if at most one size is left open."""
+    sizes = [1 if axis is None else 0 if axis == place else shape[axis] for place, axis in enumerate(axes)]
+    target = tuple(size if isinstance(size, int) else -1 for size in sizes)
+    if not target or target.count(-1) > 1:
+        return None
+    edit.set_operands(node, node.operands[:1])
+    return {"shape": target}
+
+
 def _transpose(node: Node) -> dict[str, Attribute] | None:
     rank = len(_shape(node.operands[0]) or ())
     return {"perm": _ints(node, "perm", range(rank - 1, -1, -1))} if rank else None
@@ -319,6 +361,8 @@ RULES: dict[str, tuple[str, Rule]] = {
     "onnx.Relu": ("relu", _plain),
     "onnx.Reshape": ("reshape", _reshape),
     "onnx.Softmax": ("softmax", _softmax),
+    "onnx.Squeeze": ("reshape", _squeeze),
     "onnx.Sum": ("add", _sum_of_two),
     "onnx.Transpose": ("transpose", _transpose),
+    "onnx.Unsqueeze": ("reshape", _unsqueeze),
 }

@@ -484,6 +484,35 @@ def test_reshape_that_stays() -> None:
     assert "s" in graph.values
 
 
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize(
+    ("op", "source", "axes", "shape"),
+    [
+        ("Unsqueeze", "N,3", [2, 3], "[0,0,1,1]"),
+        ("Unsqueeze", "N,3", [0], "[1,-1,3]"),
+        ("Unsqueeze", "N,3", [1, -1], "[0,1,3,1]"),
+        ("Squeeze", "N,3,1,1", [2, 3], "[0,0]"),
+        ("Squeeze", "N,1,3", [-2], "[0,3]"),
+        ("Squeeze", "1,N,3", [0], "[-1,3]"),
+    ],
+)
+def test_squeeze_and_unsqueeze(opset: int, op: str, source: str, axes: list[int], shape: str) -> None:
+    if opset < 13:
+        made = model(f"float[{source}] x", f"y = {op} <axes = {axes}> (x)", opset=opset)
+    else:
+        made = model(f"float[{source}] x", f"y = {op} (x, axes)", {"axes": np.array(axes)}, opset)
+    graph = from_model(made)
+    assert [node.op for node in graph.nodes] == ["reshape"]
+    assert f"{{shape={shape}}}" in lines(graph)[0]
+    assert_same_outputs(made, graph)
+
+
+def test_squeeze_that_stays() -> None:
+    stays(model("float[N,1,3] x, int64[1] axes", "y = Squeeze (x, axes)"), "Squeeze", runs=False)
+    stays(model("float[N,1,3] x", "y = Squeeze (x)"), "Squeeze")
+    stays(model("float[A,B] x", "y = Unsqueeze (x, axes)", {"axes": np.array([0, 2])}), "Unsqueeze")
+
+
 @pytest.mark.parametrize("opset", [7, 9])
 def test_pad_by_attributes(opset: int) -> None:
     made = model("float[2,3] x", "y = Pad <pads=[0,1,2,3]> (x)", opset=opset)

@@ -485,7 +485,7 @@ SWISH_WEIGHTS = {"w": (4, 4), "three": np.array(3.0), "zero": np.array(0.0), "si
         (RESIDUAL, {"Conv": 2, "Relu": 2, "Add": 1, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}),
         (NHWC, {"Transpose": 1, "Conv": 1, "Clip": 1, "MaxPool": 1, "Reshape": 1, "Gemm": 1}),
         (VIEW, {"Reshape": 1, "Gemm": 1}),
-        (model_of(SWISH, SWISH_WEIGHTS, 17), {"Gemm": 1, "HardSwish": 1}),
+        (model_of(SWISH, SWISH_WEIGHTS, 17), {"Gemm": 1, "Mul": 2, "Add": 1, "Clip": 1}),
         (model_of(SWISH, SWISH_WEIGHTS, 11), None),
     ],
     ids=["lenet", "residual", "nhwc", "view", "hardswish", "hardswish-of-opset-11"],

@@ -1,0 +1,75 @@
+"""recognise-means: the mean of every channel, as exporters write it, is global average pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bitwright.ir import edit
+from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.ops import integers
+from bitwright.ir.types import F32, Type
+from bitwright.passes.base import Context, Pass
+from bitwright.passes.chains import constant, is_plain, producer
+
+CHANNELS_LAST = (0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class RecogniseMeans(Pass):
+    """ReduceMean over both axes of the image becomes globalavgpool, flattened where the axes are dropped.
+
+    The image may also come channels last, as the transpose of one that does not, if the axes are dropped.
+
+    - %mean = onnx.ReduceMean(%x) {axes=[2,3], keepdims=0} : f32[N,8]
+    + %mean.pool = globalavgpool(%x) : f32[N,8,1,1]
+    + %mean = flatten(%mean.pool) : f32[N,8]
+    """
+
+    name: ClassVar[str] = "recognise-means"
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        changed = False
+        for node in list(graph.nodes):
+            changed |= node.op == "onnx.ReduceMean" and _to_pooling(graph, node)
+        return changed
+
+
+def _to_pooling(graph: Graph, node: Node) -> bool:
+    axes, dropped = _axes(graph, node), node.attributes.get("keepdims", 1) == 0
+    image = _image(node.operand(0), axes, dropped)
+    if image is None or not is_plain(node.result):
+        return False
+    edit.set_operands(node, [image])
+    shape = image.tensor_type.shape
+    assert shape is not None
+    edit.set_op(node, "globalavgpool", {})
+    if not dropped:
+        return True
+    pooled = Type(F32, (*shape[:2], 1, 1))
+    name = edit.unique_name(graph, f"{node.name}.pool")
+    pool = edit.add_node(graph, "globalavgpool", [image], {name: pooled}, before=node, source=node.source)
+    edit.set_operands(node, [pool.result])
+    edit.set_op(node, "flatten", {})
+    return True
+
+
+def _axes(graph: Graph, node: Node) -> set[int] | None:
+    """The axes over which the mean goes, counted from the front of four; None if they are not constant."""
+    given = node.attributes.get("axes")
+    if len(node.operands) > 1:
+        data = constant(graph, node.operands[1])
+        given = None if data is None else tuple(int(axis) for axis in data.reshape(-1))
+    return {int(axis) % 4 for axis in given if isinstance(axis, int)} if isinstance(given, tuple) else None
+
+
+def _image(x: Value, axes: set[int] | None, dropped: bool) -> Value | None:
+    """The image [N,C,H,W] whose channels have their mean taken, or None if it is another mean."""
+    if not isinstance(x.type, Type) or x.type.format != F32 or len(x.type.shape or ()) != 4:
+        return None
+    if axes == {2, 3}:
+        return x
+    turn = producer(x, "transpose")
+    if axes == {1, 2} and dropped and turn is not None and integers(turn, "perm") == CHANNELS_LAST:
+        return turn.operand(0)
+    return None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Curvature:
     h: Matrix
     order: NDArray[np.int64]
     upper: Matrix
+
+    @cached_property
+    def single(self) -> tuple[Single, Single]:
+        """h and upper in single precision, made once for all roundings."""
+        return self.h.astype(np.float32), self.upper.astype(np.float32)
 
     @classmethod
     def of(cls, h: Matrix) -> Curvature:
@@ -97,14 +103,14 @@ class Grid:
 def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
     """tr(E H E^T) row by row, from products in single precision: float64 [outputs]."""
     e = (q - w).astype(np.float32)
-    return np.asarray(np.einsum("ij,ij->i", e @ curvature.h.astype(np.float32), e, dtype=np.float64))
+    return np.asarray(np.einsum("ij,ij->i", e @ curvature.single[0], e, dtype=np.float64))
 
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
     left = np.asfortranarray(w[:, curvature.order], dtype=np.float32)
     q = np.empty_like(left)
-    upper, count = curvature.upper.astype(np.float32), w.shape[1]
+    (h, upper), count = curvature.single, w.shape[1]
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
         errors = np.empty((len(w), stop - start), np.float32, order="F")
@@ -117,7 +123,7 @@ def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Sin
     result = np.empty_like(q)
     result[:, curvature.order] = q
     for _ in range(sweeps):
-        if not _descend(w.astype(np.float32), result, curvature.h.astype(np.float32), grid):
+        if not _descend(w.astype(np.float32), result, h, grid):
             break
     return result
 

@@ -9,6 +9,7 @@ from bitwright.ir.graph import Graph
 from bitwright.passes.affine import RecogniseAffine
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.batch import OpenBatch
+from bitwright.passes.ceilings import ExplicitPads
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.identities import RemoveIdentities
 from bitwright.passes.means import RecogniseMeans
@@ -20,8 +21,8 @@ MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Normalise(Pass):
-    """remove-identities, open-batch, recognise-dense, recognise-affine, recognise-means, cancel-transposes and
-    merge-reshapes, again and again until nothing changes.
+    """Passes that regularise, again and again until nothing changes: remove-identities, open-batch, explicit-pads,
+    recognise-dense, recognise-affine, recognise-means, cancel-transposes and merge-reshapes.
 
     Attributes are regular and Constant nodes are weights since the import.
 
@@ -36,6 +37,7 @@ class Normalise(Pass):
         steps: list[Pass] = [
             RemoveIdentities(),
             OpenBatch(),
+            ExplicitPads(),
             RecogniseDense(),
             RecogniseAffine(),
             RecogniseMeans(),

@@ -8,6 +8,7 @@ from bitwright.passes.affine import RecogniseAffine
 from bitwright.passes.base import Pass
 from bitwright.passes.batch import OpenBatch
 from bitwright.passes.batchnorm import FuseBatchnorm
+from bitwright.passes.ceilings import ExplicitPads
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.expand import ExpandActivations
@@ -36,6 +37,7 @@ PASSES: dict[str, type[Pass]] = {
         DeriveAccumulators,
         DropSoftmax,
         ExpandActivations,
+        ExplicitPads,
         FoldConstants,
         FoldShapes,
         FreezeInputs,

@@ -59,7 +59,7 @@ _REASONS = (
     (r"BITWRIGHT_IN_DSP", "a layer's products with in_dsp = true, as the plan says of each, take DSP slices"),
     (r"BITWRIGHT_IN_LUTS", "those with in_dsp = false are narrow, or the DSP slices go to other layers"),
     (r"BITWRIGHT_TOKENS\((\w+)\)", "a token of {0} is one word of a memory"),
-    (r"BITWRIGHT_TOKEN\((\w+)\)", "the token {0} is one word of a stream"),
+    (r"BITWRIGHT_TOKEN\((\w+)\)", "{0} is one word of a stream"),
 )
 _ENGINES = {
     "conv2d": ("window", "scan", "matvec", "multiplier", "adder_tree", "formats", "requantize", "layers"),

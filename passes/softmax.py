@@ -9,12 +9,12 @@ from bitwright.ir.graph import Graph
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import bypass
 
-FINAL = ("softmax", "onnx.Softmax", "onnx.LogSoftmax")
+FINAL = ("softmax", "onnx.Softmax", "onnx.LogSoftmax", "onnx.Sigmoid")
 
 
 @dataclass(frozen=True)
 class DropSoftmax(Pass):
-    """Remove softmax and log-softmax at the outputs: these then show the scores before it, under their own names.
+    """Remove softmax, log-softmax and sigmoid at the outputs: these then show the scores before it, under their own names.
 
     - %prob = softmax(%fc2) : f32[1,10]
     - output %prob

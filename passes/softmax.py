@@ -14,7 +14,7 @@ FINAL = ("softmax", "onnx.Softmax", "onnx.LogSoftmax", "onnx.Sigmoid")
 
 @dataclass(frozen=True)
 class DropSoftmax(Pass):
-    """Remove softmax, log-softmax and sigmoid at the outputs: these then show the scores before it, under their own names.
+    """Remove softmax, log-softmax and sigmoid at the outputs: these then show the scores before, under their own names.
 
     - %prob = softmax(%fc2) : f32[1,10]
     - output %prob

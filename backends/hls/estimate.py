@@ -14,8 +14,9 @@ BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios
     where that is the smaller share of the board. FIFOs count where they are read from, at the depths of fifos.py.
 DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (16 x 5 was seen in LUTs, 16 x 6 in a
     DSP), and one more for each 18 x 25 bits beyond; BIN, EXP and narrower ones take none, nor do those of a layer that
-    the plan builds of LUTs (products.py).
-LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
+    the plan builds of LUTs (products.py). Packed products share one, ceil(pe / packing) x simd x pixels (packing.py).
+LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP, and what splits packed products
+    (packing.py); without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
 FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
@@ -45,6 +46,7 @@ from bitwright.backends.hls.cost import (
     rom_luts,
 )
 from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
+from bitwright.backends.hls.packing import split_luts
 from bitwright.backends.hls.real_cost import FloatStage, float_arithmetic, float_depth, scaling, sum_depth
 from bitwright.backends.hls.stages import (
     ADDITION,
@@ -317,18 +319,21 @@ def multipliers(stage: SumStage) -> Cost:
     taken = stage.width * stage.pixels * a
     spread = int(stage.shift.max()) - int(stage.shift.min()) if stage.shift.size else 0
     rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
+    split = split_luts(stage)
     return Cost(
-        (count * low + pe * rounding[0], count * high + pe * rounding[1]),
+        (count * low + pe * rounding[0] + split[0], count * high + pe * rounding[1] + split[1]),
         (pe * acc + taken, 2.0 * pe * acc + taken + count * (w + a)),
         0,
-        count * dsp,
+        stage.multiplications * dsp,
     )
 
 
 def products_in_dsp(stage: SumStage) -> int:
-    """DSP slices for one product; 0: it is built of LUTs."""
+    """DSP slices for one multiplication; 0: it is built of LUTs."""
     if not stage.multiplies or stage.products == "lut":
         return 0
+    if stage.packing > 1:
+        return 1
     least = 1 if stage.products == "dsp" else DSP_LEAST_BITS
     return dsp_slices(stage.weight_format.width, stage.in_format.width, least)
 

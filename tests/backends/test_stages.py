@@ -195,6 +195,10 @@ REFUSED = {
         ["%p = quantize(%x) : FIXED<25>[N,2,6,6]", "%y = quantize(%p) : FLOAT<16>[N,2,6,6]"],
         "%y: a FIXED that meets FLOAT or AFFINE has at most 24 bits, not 25",
     ),
+    "signs beyond float32": (
+        ["%p = quantize(%x) : BIN<1,B=-126>[N,2,6,6]", "%y = quantize(%p) : FLOAT<16>[N,2,6,6]"],
+        "%y: numbers of BIN<1,B=-126> meet FLOAT or AFFINE, and float32 does not reach them",
+    ),
     "a scale without room": (
         ["%p = quantize(%x) : FIXED<32>[N,2,6,6]", "weight %a.w = 000000c5 : AFFINE<16,scale=0.5,zero=3>[4,2,3,3]",
          "%y = conv2d(%p, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],

@@ -72,6 +72,9 @@ class Signs(Canonical):
     def width(self) -> int:
         return 2
 
+    def __str__(self) -> str:
+        return str(Canonical(self.n_s, self.n_e, self.n_f, self.bias))
+
 
 Number = Canonical | Scaled
 

@@ -108,9 +108,14 @@ def format_of(value: Value, what: str) -> Number:
 
 
 def float_width(node: Node, number: Number) -> None:
-    """Raise CompileError if a FIXED is too wide to meet FLOAT or AFFINE in float32."""
-    if not computes_in_float(number) and not isinstance(number, Scaled) and number.width > WIDEST_MIXED:
+    """Raise CompileError if a FIXED or BIN is too wide, or too far out, to meet FLOAT or AFFINE in float32."""
+    if computes_in_float(number) or isinstance(number, Scaled):
+        return
+    if number.width > WIDEST_MIXED:
         raise refused(node, f"a FIXED that meets FLOAT or AFFINE has at most {WIDEST_MIXED} bits, not {number.width}")
+    step = int(number.step_exponents)
+    if step < -126 or step + number.width > 127:
+        raise refused(node, f"numbers of {number} meet FLOAT or AFFINE, and float32 does not reach them")
 
 
 def frame_of(value: Value) -> tuple[int, ...]:

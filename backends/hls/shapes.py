@@ -86,7 +86,9 @@ class Shapes:
             _scan(printer, stage.scan)
         sizes = {"positions": stage.positions, "inputs": stage.inputs, "outputs": stage.outputs}
         _numbers(printer, sizes | {"conv_groups": stage.groups})
-        if not isinstance(stage, FloatSumStage):
+        if isinstance(stage, FloatSumStage):
+            _flags(printer, {"has_scale": stage.scaled})
+        else:
             least, most = int(stage.shift.min()), int(stage.shift.max())
             _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
             _flags(printer, {"adder_tree": stage.adder_tree, "in_dsp": products_in_dsp(stage) > 0})

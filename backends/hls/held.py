@@ -41,8 +41,16 @@ def most_held(stages: Sequence[Stage], interval: int) -> dict[str, int]:
 
     Where a stage takes longer than the interval, since its loops wait for each other, frames come at its pace.
     """
+    interval = max(interval, *(_own_pace(stage) for stage in stages if isinstance(stage, SumStage)), 0)
     found, pace = _followed(stages, interval)
     return found if pace <= interval else _followed(stages, pace)[0]
+
+
+def _own_pace(stage: SumStage) -> int:
+    """Cycles between two frames of a stage whose tokens are always there."""
+    first, last = (_Pipeline(loop, depth, 0) for loop, depth in pipelines_of(stage))
+    first.follow(last)
+    return max(first.pace(), last.pace())
 
 
 def _followed(stages: Sequence[Stage], interval: int) -> tuple[dict[str, int], int]:
@@ -93,8 +101,9 @@ class _Pipeline:
         return np.concatenate([trips + frame * self.frame for frame in range(FRAMES)])
 
     def times(self, trips: Ints) -> Ints:
-        """When trips are made; those before the first one never held anything up."""
-        return np.where(trips < 0, trips, trips + self.behind[np.maximum(trips, 0)])
+        """When trips are made; those before the first one, which come first, never held anything up."""
+        before = int(np.searchsorted(trips, 0))
+        return trips + np.concatenate([np.zeros(before, np.int64), self.behind[trips[before:]]])
 
     def pace(self) -> int:
         """Cycles from the end of one frame to the end of the next."""

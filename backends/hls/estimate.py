@@ -18,6 +18,8 @@ DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
+    Adders of constant weights take a LUT a bit (adders/graph.py), 0.85 to 1.25 of that: yosys's count on small graphs.
+    Where no graph was searched for, that without common sub-sums counts, which is never the smaller one.
 FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
     take turns, some trips are idle.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
@@ -33,11 +35,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adders.graph import AdderGraph
+from bitwright.backends.hls.adders.solve import unshared_graph
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import (
     DSP_LEAST_BITS,
     REGISTERS_BELOW,
     Cost,
+    adder_luts_range,
     bram18,
     dsp_slices,
     fabric_luts,
@@ -60,6 +65,7 @@ from bitwright.backends.hls.stages import (
     Scan,
     Stage,
     SumStage,
+    ends_of,
 )
 
 Ints = NDArray[np.int64]
@@ -308,33 +314,48 @@ def _mean_cost(stage: MeanStage) -> Cost:
 
 
 def multipliers(stage: SumStage) -> Cost:
-    """pe x simd x pixels products, their adder trees, the accumulators and the rounding."""
-    pe = stage.pe * stage.pixels
-    count = pe * stage.simd
-    w, a, acc = stage.weight_format.width, stage.in_format.width, stage.acc_bits
+    """pe x simd x pixels products and their adder trees, or adders of constants; the accumulators and the rounding."""
+    if stage.products == "adders":
+        return _adders(stage) + _rounding(stage)
+    count = stage.multipliers
+    w, a = stage.weight_format.width, stage.in_format.width
     dsp = products_in_dsp(stage)
     low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
-    taken = stage.width * stage.pixels * a
+    return Cost((count * low, count * high), (0.0, 1.0 * count * (w + a)), 0, count * dsp) + _rounding(stage)
+
+
+def _adders(stage: SumStage) -> Cost:
+    graph = graph_of(stage)
+    low, high = adder_luts_range(graph.luts)
+    return Cost((low, high), (0.0, 1.0 * graph.bits)) * stage.pixels
+
+
+def graph_of(stage: SumStage) -> AdderGraph:
+    """The adders of a layer: those that were found for it, or at least as many."""
+    return stage.graph or unshared_graph(stage.matrix, *ends_of(stage.in_format))
+
+
+def _rounding(stage: SumStage) -> Cost:
+    """The accumulators, their rounding, and the registers of the vectors."""
+    pe, acc = stage.pe * stage.pixels, stage.acc_bits
+    taken = stage.width * stage.pixels * stage.in_format.width
     spread = int(stage.shift.max()) - int(stage.shift.min()) if stage.shift.size else 0
-    rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
-    return Cost(
-        (count * low + pe * rounding[0], count * high + pe * rounding[1]),
-        (pe * acc + taken, 2.0 * pe * acc + taken + count * (w + a)),
-        0,
-        count * dsp,
-    )
+    high = 3.0 * acc + acc * math.ceil(math.log2(spread + 1))
+    return Cost((1.0 * pe * acc, pe * high), (pe * acc + taken, 2.0 * pe * acc + taken))
 
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one product; 0: it is built of LUTs."""
-    if not stage.multiplies or stage.products == "lut":
+    if not stage.multiplies or stage.products in ("lut", "adders"):
         return 0
     least = 1 if stage.products == "dsp" else DSP_LEAST_BITS
     return dsp_slices(stage.weight_format.width, stage.in_format.width, least)
 
 
 def rom(stage: SumStage, board: Board) -> Cost:
-    """The weights' memory and the tables of bias and shift."""
+    """The weights' memory and the tables of bias and shift; for adders all of them are constants."""
+    if stage.products == "adders":
+        return Cost()
     groups = stage.outputs // stage.pe
     width, depth = rom_shape(stage)
     tables = memory(groups, stage.pe * (stage.acc_bits + 8))
@@ -351,7 +372,7 @@ def rom_shape(stage: SumStage) -> tuple[int, int]:
 
 def rom_in_bram(stage: SumStage, board: Board) -> bool:
     """Whether the weights' memory is block RAM: as given, or if it is large and so the smaller share of the board."""
-    if stage.storage:
+    if stage.storage or stage.products == "adders":
         return stage.storage == "bram"
     width, depth = rom_shape(stage)
     if width * depth <= REGISTERS_BELOW or not board.bram36:

@@ -24,6 +24,7 @@ from bitwright.backends.hls.estimate import (
     cost,
     engine_cost,
     entry_cost,
+    graph_of,
     loop_cycles,
     side_cost,
     stage_cycles,
@@ -39,6 +40,7 @@ from bitwright.backends.hls.stages import (
     SumStage,
 )
 
+ADDERS = 0  # in place of simd: all columns, as adders
 MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
 SCARCE = 1e9  # how much more the scarce resource counts than all together
 
@@ -96,7 +98,7 @@ class Choices:
         if isinstance(stage, SumStage):
             pe, simd, pixels = self.given.get(stage.name, (None, None, None))
             leaving = self._new(stage, _leaving(stage, pe, pixels))
-            own = divisors(stage.inputs) if simd is None else (simd,)
+            own = _columns(stage, simd)
         elif isinstance(stage, JoinStage):
             lanes = self.given.get(stage.name, (None,))[0]
             both = divisors(int(np.gcd(*stage.channels))) if lanes is None else (lanes,)
@@ -109,7 +111,7 @@ class Choices:
             self._follow(stage, leaving)
         axes = tuple(dict.fromkeys([*entering, leaving]))
         streams = [self.tokens[stream] for stream in (*stage.reads, *stage.writes[:1])]
-        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(streams), own)
+        key = (_shape(stage, own), tuple(map(axes.index, entering)), tuple(streams), own)
         if key not in known:
             known[key] = self._filled(index, axes, entering, leaving, own)
         return replace(known[key], stage=index, axes=axes)
@@ -152,17 +154,18 @@ class Choices:
             cycles, shares = self._each(enter[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
         return _Table(index, axes, own, cycles, shares)
 
-    def _sum(self, stage: SumStage, lanes: Ints, width: Ints, simd: Ints) -> tuple[Floats, Floats]:
+    def _sum(self, stage: SumStage, lanes: Ints, width: Ints, own: Ints) -> tuple[Floats, Floats]:
         """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
         pe, pixels = _rows(stage, width)
+        simd = np.where(own == ADDERS, stage.inputs, own)
         takes = np.isin(lanes, [w for w in np.unique(lanes) if w and (stage.scan is None or stage.scan.takes(w))])
         lanes = np.where(takes, lanes, 1)
         windows = pixels if stage.scan is None else _windows(stage.scan, lanes)
-        number = ((windows * (1 + width.max()) + width) * (stage.inputs + 1) + simd).reshape(-1)
+        number = ((windows * (1 + width.max()) + width) * (stage.inputs + 1) + own).reshape(-1)
         _, first, places = np.unique(number, return_index=True, return_inverse=True)
         made = [
-            replace(stage, lanes=int(at[0]), pe=int(at[1]), simd=int(at[2]), pixels=int(at[3]))
-            for at in zip(*(axis.reshape(-1)[first] for axis in (lanes, pe, simd, pixels)), strict=True)
+            replace(_with_columns(stage, int(at[2])), lanes=int(at[0]), pe=int(at[1]), pixels=int(at[3]))
+            for at in zip(*(axis.reshape(-1)[first] for axis in (lanes, pe, own, pixels)), strict=True)
         ]
         fits = np.array([one.possible and one.multipliers <= MOST_MULTIPLIERS for one in made], bool)
         engines = [engine_cost(one, self.board) if fit else Cost() for one, fit in zip(made, fits, strict=True)]
@@ -254,7 +257,7 @@ def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
         return None
     if isinstance(stage, SumStage):
         pe, pixels = _rows(stage, np.array(width))
-        stage = replace(stage, pe=int(pe), pixels=int(pixels), simd=own)
+        stage = replace(_with_columns(stage, own), pe=int(pe), pixels=int(pixels))
     elif isinstance(stage, JoinStage):
         stage = replace(stage, lanes=width)
     elif isinstance(stage, PortStage):
@@ -269,6 +272,22 @@ def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, 
     side_by_side = [n for n in divisors(stage.positions) if 1 < n <= most and stage.outputs in rows]
     counts = side_by_side if pixels is None else [n for n in (pixels,) if n in side_by_side]
     return (*(rows if pixels in (None, 1) else ()), *(stage.outputs * n for n in counts))
+
+
+def _columns(stage: SumStage, simd: int | None) -> tuple[int, ...]:
+    """The numbers of columns that may work side by side, and ADDERS where they may."""
+    if stage.products == "adders":
+        return (ADDERS,)
+    found = divisors(stage.inputs) if simd is None else (simd,)
+    free = stage.adders_possible and stage.adder_tree and not stage.products
+    small = stage.inputs in found and stage.outputs * stage.inputs <= MOST_MULTIPLIERS
+    return (*found, ADDERS) if free and small else found
+
+
+def _with_columns(stage: SumStage, own: int) -> SumStage:
+    if own == ADDERS:
+        return replace(stage, simd=stage.inputs, products="adders")
+    return replace(stage, simd=own)
 
 
 def _rows(stage: SumStage, width: Ints) -> tuple[Ints, Ints]:
@@ -286,13 +305,15 @@ def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStag
     return replace(stage, entering=entering, lanes=lanes)
 
 
-def _shape(stage: Stage) -> object:
+def _shape(stage: Stage, own: tuple[int, ...]) -> object:
     """What stages that cost and take the same have in common."""
     fields = dict(vars(stage))
-    for name in ("name", "line", "reads", "copies", "outside", "part_of", "weights", "codes", "bias"):
+    for name in ("name", "line", "reads", "copies", "outside", "part_of", "weights", "codes", "bias", "graph"):
         fields.pop(name, None)
     if isinstance(stage, SumStage):
         fields |= {"weights": stage.weights.shape, "shift": (int(stage.shift.min()), int(stage.shift.max()))}
+        if ADDERS in own:
+            fields |= {"adders": (graph_of(stage).luts, graph_of(stage).bits)}
     return type(stage), tuple(sorted((name, repr(value)) for name, value in fields.items()))
 
 

@@ -13,9 +13,8 @@ import numpy as np
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Tensor
-from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import constant, is_plain
+from bitwright.passes.chains import constant, is_float
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,17 @@ class RecogniseAffine(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for node in list(graph.nodes):
-            changed |= node.op in ("onnx.Sub", "onnx.Div") and _is_float(node) and _turn(graph, node)
+            changed |= node.op in ("onnx.Sub", "onnx.Div") and _turn(graph, node)
         return changed
-
-
-def _is_float(node: Node) -> bool:
-    known = [value.type for value in (node.operand(0), node.result)]
-    return len(node.operands) == 2 and all(isinstance(type, Type) and type.format == F32 for type in known)
 
 
 def _turn(graph: Graph, node: Node) -> bool:
     other = node.operand(1)
     data = constant(graph, other)
-    if data is None or data.dtype != np.float32 or not is_plain(other):
+    if data is None or not is_float(node.operand(0), other, node.result):
         return False
     if node.op == "onnx.Sub":
-        edit.give_weight(node, 1, Tensor(-data), other.name)
+        edit.give_weight(node, 1, Tensor(np.asarray(-data)), other.name)
         edit.set_op(node, "add", {})
         return True
     with np.errstate(divide="ignore", over="ignore"):

@@ -32,11 +32,7 @@ class ExplicitPads(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for node in graph.nodes:
-            if (
-                node.op in ("maxpool2d", "avgpool2d")
-                and integer(node, "ceil")
-                and not node.attributes.get("count_pads")
-            ):
+            if node.op in POOLS and integer(node, "ceil") and not node.attributes.get("count_pads"):
                 changed |= _pad(node)
         return changed
 

@@ -6,7 +6,7 @@ from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import integers, string
 from bitwright.ir.tensor import Array
-from bitwright.ir.types import Type
+from bitwright.ir.types import F32, Type
 
 
 def only_reader(graph: Graph, value: Value) -> Node | None:
@@ -39,6 +39,11 @@ def is_bare_sum(node: Node) -> bool:
 def is_plain(value: Value) -> bool:
     """Whether no number format was chosen for it, so that a rounding cannot be lost by fusing."""
     return isinstance(value.type, Type) and value.type.is_native
+
+
+def is_float(*values: Value) -> bool:
+    """Whether all of them are float32, without a number format."""
+    return all(isinstance(value.type, Type) and value.type.format == F32 for value in values)
 
 
 def bypass(graph: Graph, node: Node) -> None:

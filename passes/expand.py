@@ -9,7 +9,7 @@ A multiplication and an addition behind a sum go into its weights and bias (fuse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,10 +19,9 @@ from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import real
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.ir.types import F32, Type
 from bitwright.passes.activations import recognise_hardswish
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import constant
+from bitwright.passes.chains import constant, is_float
 
 LEAKY = 0.01  # ONNX's default of alpha
 
@@ -42,49 +41,41 @@ class ExpandActivations(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = recognise_hardswish(graph)
         for node in list(graph.nodes):
-            if node.op == "hardsigmoid" and _is_float(node):
-                _gate(graph, node)
-            elif node.op == "hardswish" and _is_float(node):
-                _swish(graph, node)
-            elif (slope := _slope(graph, node)) is not None:
-                _leak(graph, node, slope)
-            else:
-                continue
-            changed = True
+            if node.op in EXPANSIONS and is_float(node.operand(0), node.result):
+                changed |= EXPANSIONS[node.op](graph, node)
         if changed:
             edit.erase_unread_weights(graph)
         return changed
 
 
-def _is_float(node: Node) -> bool:
-    types = (node.operand(0).type, node.result.type)
-    return all(isinstance(type, Type) and type.format == F32 for type in types)
-
-
-def _gate(graph: Graph, node: Node) -> None:
+def _gate(graph: Graph, node: Node) -> bool:
     shifted = _shifted(graph, node, real(node, "alpha"), real(node, "beta"))
     edit.set_operands(node, [shifted])
     edit.set_op(node, "clip", {"min": 0.0, "max": 1.0})
+    return True
 
 
-def _swish(graph: Graph, node: Node) -> None:
+def _swish(graph: Graph, node: Node) -> bool:
     shifted = _shifted(graph, node, 1 / 6, 0.5)
     gate = _before(graph, node, "clip", [shifted], "gate", {"min": 0.0, "max": 1.0})
     edit.set_operands(node, [node.operand(0), gate])
     edit.set_op(node, "mul", {})
+    return True
 
 
-def _slope(graph: Graph, node: Node) -> Array | None:
-    """alpha of a LeakyRelu or PRelu, or None if the node is none or its slopes are computed."""
-    if node.op not in ("onnx.LeakyRelu", "onnx.PRelu") or not _is_float(node):
-        return None
-    if node.op == "onnx.PRelu":
-        return constant(graph, node.operand(1))
+def _leaky(graph: Graph, node: Node) -> bool:
     alpha = node.attributes.get("alpha", LEAKY)
-    return np.asarray(alpha, np.float32) if isinstance(alpha, int | float) else None
+    assert isinstance(alpha, int | float)
+    return _leak(graph, node, np.asarray(alpha, np.float32))
 
 
-def _leak(graph: Graph, node: Node, slope: Array) -> None:
+def _parametric(graph: Graph, node: Node) -> bool:
+    """Whether the slopes are constant, so that there is something to expand."""
+    slope = constant(graph, node.operand(1))
+    return slope is not None and _leak(graph, node, slope)
+
+
+def _leak(graph: Graph, node: Node, slope: Array) -> bool:
     x = node.operand(0)
     below = _before(graph, node, "mul", [x, _weight(graph, node, "alpha", slope)], "below")
     positive = _before(graph, node, "relu", [x], "positive")
@@ -92,6 +83,7 @@ def _leak(graph: Graph, node: Node, slope: Array) -> None:
     above = _before(graph, node, "mul", [positive, rest], "above")
     edit.set_operands(node, [below, above])
     edit.set_op(node, "add", {})
+    return True
 
 
 def _shifted(graph: Graph, node: Node, alpha: float, beta: float) -> Value:
@@ -117,3 +109,11 @@ def _before(
     """What a new node of that op gives, before `node` and of its result's type."""
     named = {edit.unique_name(graph, f"{node.name}.{name}"): node.result.type}
     return edit.add_node(graph, op, operands, named, attributes, before=node, source=node.source).result
+
+
+EXPANSIONS: dict[str, Callable[[Graph, Node], bool]] = {
+    "hardsigmoid": _gate,
+    "hardswish": _swish,
+    "onnx.LeakyRelu": _leaky,
+    "onnx.PRelu": _parametric,
+}

@@ -10,7 +10,7 @@ from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import integers
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import constant, is_plain, producer
+from bitwright.passes.chains import constant, is_float, is_plain, producer
 
 CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -40,12 +40,12 @@ def _to_pooling(graph: Graph, node: Node) -> bool:
     image = _image(node.operand(0), axes, dropped)
     if image is None or not is_plain(node.result):
         return False
-    edit.set_operands(node, [image])
+    if not dropped:
+        edit.set_operands(node, [image])
+        edit.set_op(node, "globalavgpool", {})
+        return True
     shape = image.tensor_type.shape
     assert shape is not None
-    edit.set_op(node, "globalavgpool", {})
-    if not dropped:
-        return True
     pooled = Type(F32, (*shape[:2], 1, 1))
     name = edit.unique_name(graph, f"{node.name}.pool")
     pool = edit.add_node(graph, "globalavgpool", [image], {name: pooled}, before=node, source=node.source)
@@ -65,7 +65,7 @@ def _axes(graph: Graph, node: Node) -> set[int] | None:
 
 def _image(x: Value, axes: set[int] | None, dropped: bool) -> Value | None:
     """The image [N,C,H,W] whose channels have their mean taken, or None if it is another mean."""
-    if not isinstance(x.type, Type) or x.type.format != F32 or len(x.type.shape or ()) != 4:
+    if not is_float(x) or len(x.tensor_type.shape or ()) != 4:
         return None
     if axes == {2, 3}:
         return x

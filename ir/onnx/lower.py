@@ -277,13 +277,10 @@ def _unsqueeze(node: Node) -> dict[str, Attribute] | None:
     rank = 0 if shape is None or axes is None else len(shape) + len(axes)
     if shape is None or axes is None or not all(-rank <= axis < rank for axis in axes):
         return None
-    new = {axis % rank for axis in axes}
-    old = iter(range(len(shape)))
-    return (
-        _moved(node, [None if axis in new else next(old) for axis in range(rank)], shape)
-        if len(new) == len(axes)
-        else None
-    )
+    new, old = {axis % rank for axis in axes}, iter(range(len(shape)))
+    if len(new) < len(axes):
+        return None
+    return _moved(node, [None if axis in new else next(old) for axis in range(rank)], shape)
 
 
 def _moved(node: Node, axes: Sequence[int | None], shape: Shape) -> dict[str, Attribute] | None:

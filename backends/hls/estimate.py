@@ -14,8 +14,9 @@ BRAM. ROMs, line buffers and FIFOs of more than 1,024 bits, by the aspect ratios
     where that is the smaller share of the board. FIFOs count where they are read from, at the depths of fifos.py.
 DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (16 x 5 was seen in LUTs, 16 x 6 in a
     DSP), and one more for each 18 x 25 bits beyond; BIN, EXP and narrower ones take none, nor do those of a layer that
-    the plan builds of LUTs (products.py).
-LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP; without, 2 w a to 3 w a + 5 for
+    the plan builds of LUTs (products.py). Packed products share one, ceil(pe / packing) x simd x pixels (packing.py).
+LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP, and what splits packed products
+    (packing.py); without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
     Adders of constant weights take a LUT a bit (adders/graph.py), 0.85 to 1.25 of that: yosys's count on small graphs.
@@ -50,6 +51,7 @@ from bitwright.backends.hls.cost import (
     rom_luts,
 )
 from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
+from bitwright.backends.hls.packing import split_luts
 from bitwright.backends.hls.real_cost import FloatStage, float_arithmetic, float_depth, scaling, sum_depth
 from bitwright.backends.hls.stages import (
     ADDITION,
@@ -321,7 +323,8 @@ def multipliers(stage: SumStage) -> Cost:
     w, a = stage.weight_format.width, stage.in_format.width
     dsp = products_in_dsp(stage)
     low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
-    return Cost((count * low, count * high), (0.0, 1.0 * count * (w + a)), 0, count * dsp) + _rounding(stage)
+    products = Cost((count * low, count * high), (0.0, 1.0 * count * (w + a)), 0, stage.multiplications * dsp)
+    return products + Cost(split_luts(stage)) + _rounding(stage)
 
 
 def _adders(stage: SumStage) -> Cost:
@@ -345,9 +348,11 @@ def _rounding(stage: SumStage) -> Cost:
 
 
 def products_in_dsp(stage: SumStage) -> int:
-    """DSP slices for one product; 0: it is built of LUTs."""
+    """DSP slices for one multiplication; 0: it is built of LUTs."""
     if not stage.multiplies or stage.products in ("lut", "adders"):
         return 0
+    if stage.packing > 1:
+        return 1
     least = 1 if stage.products == "dsp" else DSP_LEAST_BITS
     return dsp_slices(stage.weight_format.width, stage.in_format.width, least)
 

@@ -10,12 +10,14 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
+from bitwright.backends.hls.board import Board
+from bitwright.backends.hls.packing import PACKED, packed
 from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, ScaledSumStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
 STORAGES = ("bram", "lut", "logic")  # of weights; logic: all of them work in every cycle, as constants
-MULTIPLIERS = ("dsp", "lut")  # of what the products are made
+MULTIPLIERS = ("dsp", PACKED, "lut")  # of what the products are made
 FUSED = ("relu", "clip", "maxpool")
 
 
@@ -73,16 +75,16 @@ def storage_of(stage: SumStage, in_bram: bool) -> str:
     return "bram" if in_bram else "lut" if folds > 1 else "logic"
 
 
-def decided(stages: Sequence[Stage], given: Decisions) -> list[Stage]:
+def decided(stages: Sequence[Stage], given: Decisions, board: Board) -> list[Stage]:
     """The stages with storage, adders and products as given. Raises CompileError for what they cannot be, naming it."""
     names = [stage.name for stage in stages]
     for name in given:
         if name not in names:
             raise CompileError(f"the plan has no layer {name!r}", help=_nearest(name, names, "the layers are"))
-    return [_decided(stage, given.get(stage.name, Given()), stages) for stage in stages]
+    return [_decided(stage, given.get(stage.name, Given()), stages, board) for stage in stages]
 
 
-def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
+def _decided(stage: Stage, given: Given, stages: Sequence[Stage], board: Board) -> Stage:
     for key in given.keys:
         if key not in keys_of(stage):
             raise CompileError(
@@ -104,8 +106,23 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage]) -> Stage:
     _check_fusion(stage, given, fusion_of(stage, stages))
     if given.adder_tree is False and isinstance(stage, FloatSumStage):
         raise CompileError(f"%{stage.name}: float32 products are added by a tree", help="leave adder_tree out")
-    stage = replace(stage, storage=given.storage or "", products=given.multipliers or "")
+    stage = replace(stage, storage=given.storage or "", products=given.multipliers or "", packing=1)
+    if given.multipliers == PACKED:
+        stage = _packed(stage, board)
     return stage if given.adder_tree is None else replace(stage, adder_tree=given.adder_tree)
+
+
+def _packed(stage: SumStage, board: Board) -> SumStage:
+    made = packed(stage, board)
+    if made.packing == 1:
+        widths = f"{stage.weight_format.width} x {stage.in_format.width} bits"
+        why = (
+            "its rows share no activation"
+            if stage.depthwise
+            else f"one {board.dsp_kind} makes no two products of {widths}"
+        )
+        raise CompileError(f'%{stage.name}: multipliers "{PACKED}", but {why}', help='it may be "dsp" or "lut"')
+    return made
 
 
 def _check_pixels(stage: SumStage, pixels: int, pe: int | None, simd: int | None) -> None:

@@ -6,8 +6,9 @@ foldings that are cheapest together and all take a frame every T cycles. They de
 tokens between them alone; widths.py finds the cheapest for all widths at once. The smallest T whose design fits is
 found by bisection over all that some folding has.
 
-Where only DSPs are too few, the products of some layers are built of LUTs instead (products.py), on the foldings that
-are cheapest with DSPs.
+Several products that take DSPs share a slice where they fit and that is the smaller share of the board, or takes less
+of the resource that is scarce (packing.py): a choice of every layer like its folding. Where only DSPs are too few, the
+products of some layers are packed or built of LUTs instead (products.py), on the foldings that are cheapest without.
 
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
@@ -28,7 +29,7 @@ from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
-from bitwright.backends.hls.products import in_luts
+from bitwright.backends.hls.products import with_fewer_slices
 from bitwright.backends.hls.stages import PortStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
 from bitwright.ir.errors import CompileError
@@ -66,7 +67,7 @@ def plan(
     given: what is decided already, by layer. Raises DoesNotFit if the smallest design is too big, CompileError if
     `interval` cannot be reached or `given` not be built.
     """
-    stages = decided(stages, given)
+    stages = decided(stages, given, board)
     choices = Choices(stages, board, foldings_of(given))
     targets, aside = choices.targets, NOTHING
     if interval is not None:
@@ -120,7 +121,7 @@ def _too_slow(choices: Choices, fastest: Plan, interval: int) -> CompileError:
 def bottleneck(planned: Plan, given: Mapping[str, Given] = FREE) -> str:
     """Which layer is the slowest, and what would make it faster: one sentence."""
     stages = planned.stages
-    choices = Choices(decided(stages, given), planned.board, foldings_of(given))
+    choices = Choices(decided(stages, given, planned.board), planned.board, foldings_of(given))
     why = why_no_faster(choices, stages, planned.board, planned.utilisation)
     slowest = planned.estimate.bottleneck
     return f"%{slowest.name} is the slowest layer, {planned.estimate.interval - 1:,} cycles a frame: {why}"
@@ -171,12 +172,12 @@ def _fitting(choices: Choices, target: int, board: Board, utilisation: float, as
 
 
 def _relieved(stages: Sequence[Stage], board: Board, utilisation: float, aside: Cost = NOTHING) -> list[Stage] | None:
-    """Stages of which only the DSPs are too few, with products in LUTs so that they fit; None if that does not do."""
+    """Stages of which only the DSPs are too few, with products packed or in LUTs so that they fit; None if not."""
     if _exceeded(stages, board, utilisation, aside) != ["DSP"]:
         return None
     needs = shares(sum((cost(stage, board) for stage in stages), aside), board)
     missing, room = (needs[name][0] - utilisation * needs[name][1] for name in ("DSP", "LUT"))
-    return in_luts(stages, math.ceil(missing), -room)
+    return with_fewer_slices(stages, board, math.ceil(missing), -room)
 
 
 def _fifos(before: Sequence[Stage], after: Sequence[Stage], board: Board) -> Cost:

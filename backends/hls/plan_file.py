@@ -6,7 +6,7 @@ simd = 5                     # inputs of each in a cycle
 pixels = 1                   # for which they work side by side
 partition = [6, 5]           # of the weights, dimensions 2 and 3: pe and simd
 adder_tree = true            # false: a chain of adders
-multipliers = "dsp"          # of what the products of FIXED and AFFINE weights are made; lut
+multipliers = "dsp"          # of what the products of FIXED and AFFINE weights are made; dsp-packed, lut
 storage = "bram"             # of the weights; lut, or logic where all work in every cycle
 fusion = ["relu", "maxpool"]
 fifo = [2]                   # words of the FIFO that enters; two of an add, mul or concat, which has lanes, too
@@ -24,6 +24,7 @@ from typing import Any
 
 from bitwright.backends.hls.estimate import products_in_dsp, rom_in_bram
 from bitwright.backends.hls.given import FUSED, MULTIPLIERS, STORAGES, Decisions, Given, fusion_of, keys_of, storage_of
+from bitwright.backends.hls.packing import PACKED
 from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.stages import JoinStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
@@ -116,7 +117,7 @@ def _entries(stage: Stage, plan: Plan) -> dict[str, Any]:
         found = {"pe": stage.pe, "simd": stage.simd, "pixels": stage.pixels, "partition": [stage.pe, stage.simd]}
         found["adder_tree"] = stage.adder_tree
         if stage.multiplies:
-            found["multipliers"] = "dsp" if products_in_dsp(stage) else "lut"
+            found["multipliers"] = PACKED if stage.packing > 1 else "dsp" if products_in_dsp(stage) else "lut"
         found["storage"] = storage_of(stage, rom_in_bram(stage, plan.board))
         found["fusion"] = list(fusion_of(stage, plan.stages))
     elif isinstance(stage, JoinStage):

@@ -37,6 +37,7 @@ _REASONS = (
     (r"ARRAY_PARTITION variable=(totals|added) ", "the {0} of a trip are written side by side"),
     (r"ARRAY_PARTITION variable=acc ", "pe sums of each pixel grow side by side, each in a register"),
     (r"ARRAY_PARTITION variable=products ", "the products of a row are added in one cycle"),
+    (r"ARRAY_PARTITION variable=(together|made) ", "the weights and products of one multiplication: wires"),
     (r"ARRAY_PARTITION variable=pairs ", "the sums of a level of the adder tree are wires"),
     (
         r"ARRAY_PARTITION variable=window ",
@@ -62,14 +63,14 @@ _REASONS = (
     (r"BITWRIGHT_TOKEN\((\w+)\)", "{0} is one word of a stream"),
 )
 _ENGINES = {
-    "conv2d": ("window", "scan", "matvec", "multiplier", "adder_tree", "formats", "requantize", "layers"),
-    "dense": ("regroup", "matvec", "multiplier", "adder_tree", "formats", "requantize", "layers"),
+    "conv2d": ("window", "scan", "matvec", "packing", "multiplier", "adder_tree", "formats", "requantize", "layers"),
+    "dense": ("regroup", "matvec", "packing", "multiplier", "adder_tree", "formats", "requantize", "layers"),
     "maxpool": ("maxpool", "scan"),
     "avgpool": ("avgpool", "scan", "requantize"),
     "float_conv2d": ("window", "scan", "float_sums", "real"),
     "float_dense": ("regroup", "float_sums", "real"),
-    "scaled_conv2d": ("window", "scan", "scaled_sums", "multiplier", "adder_tree", "formats", "requantize"),
-    "scaled_dense": ("regroup", "scaled_sums", "multiplier", "adder_tree", "formats", "requantize"),
+    "scaled_conv2d": ("window", "scan", "scaled_sums", "packing", "multiplier", "adder_tree", "formats", "requantize"),
+    "scaled_dense": ("regroup", "scaled_sums", "packing", "multiplier", "adder_tree", "formats", "requantize"),
     "real_points": ("real_points", "join", "regroup", "float_sums", "real"),
     "join": ("join", "regroup", "requantize"),
     "point": ("point", "requantize"),
@@ -100,10 +101,20 @@ def multipliers_reason(stage: Stage) -> str:
     count = f"{stage.multipliers:,} product{'' if stage.multipliers == 1 else 's'}"
     what = f"{count} of {w} x {a} bits in {'DSPs' if products_in_dsp(stage) else 'LUTs'}"
     natural = dsp_slices(w, a) * stage.multipliers
+    if stage.packing > 1:
+        shared = f"{count} of {w} x {a} bits in {stage.multiplications:,} DSPs, up to {stage.packing} in each"
+        return f"{shared}: {'the plan says so' if stage.products else f'rather than {natural:,}'}"
     if stage.products == "lut" and natural:
         return f"{what} rather than {natural:,} DSPs, which are left to other layers"
     narrow = f"{DSP_LEAST_BITS} bits or more on both sides go to DSPs, narrower ones to LUTs"
     return f"{what}: {'the plan says so' if stage.products else narrow}"
+
+
+def products_a_slice(stage: Stage) -> int | None:
+    """The most products of a layer that a DSP slice makes at once; None where it makes none."""
+    if not isinstance(stage, SumStage) or not products_in_dsp(stage):
+        return None
+    return min(stage.packing, stage.pe)
 
 
 def pixels_reason(stage: Stage) -> str:

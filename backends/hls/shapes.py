@@ -90,6 +90,7 @@ class Shapes:
             least, most = int(stage.shift.min()), int(stage.shift.max())
             _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
             _flags(printer, {"adder_tree": stage.adder_tree, "in_dsp": products_in_dsp(stage) > 0})
+            _numbers(printer, {"packing": stage.packing})
         if isinstance(stage, ScaledSumStage):
             _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
             _numbers(printer, {"multiplier_bits": stage.multiplier_bits, "offset_bits": stage.offset_bits})

@@ -1,8 +1,8 @@
 """The cheapest foldings for an interval, over all widths of the tokens between the stages.
 
 A stage's choices are a table: a width for each class of streams that it touches (streams whose widths follow from each
-other are one class), and the simd or the like that is its own. A layer whose tokens are wider than its rows gives
-several pixels at once. For an interval T and a price for each resource,
+other are one class), and what is its own: the simd or the like, and how many products share a DSP slice. A layer whose
+tokens are wider than its rows gives several pixels at once. For an interval T and a price for each resource,
 every table becomes the price of the cheapest choice of at most T cycles for each combination of widths; the sum of all
 tables is minimised by eliminating one class after the other, that with the fewest neighbours first. That is exact, and
 quick as long as few branches run side by side.
@@ -26,10 +26,12 @@ from bitwright.backends.hls.estimate import (
     entry_cost,
     graph_of,
     loop_cycles,
+    products_in_dsp,
     side_cost,
     stage_cycles,
     sum_cycles,
 )
+from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.real_cost import float_depth
 from bitwright.backends.hls.stages import (
     WIDEST_BEAT,
@@ -62,6 +64,7 @@ class _Table:
     """The choices of one stage: axes are classes of streams, the last axis is its own.
 
     cycles: [widths..., own], infinite where there is no such choice; shares: [resources, widths..., own].
+    packing: of each of its own choices; the first of those that cost the same is taken.
     """
 
     stage: int
@@ -69,6 +72,7 @@ class _Table:
     own: tuple[int, ...]
     cycles: Floats
     shares: Floats
+    packing: tuple[int, ...]
 
 
 class Choices:
@@ -133,6 +137,7 @@ class Choices:
         self, index: int, axes: tuple[int, ...], entering: Sequence[int], leaving: int, own: tuple[int, ...]
     ) -> _Table:
         stage = self.stages[index]
+        packing = self._packings(stage)
         sizes = [np.arange(len(self.widths[axis])) for axis in axes]
         grid = np.meshgrid(*sizes, np.array(own), indexing="ij")
 
@@ -141,7 +146,11 @@ class Choices:
 
         enter = [tokens(stream, axis) for stream, axis in zip(stage.reads, entering, strict=True)]
         if isinstance(stage, SumStage):
-            cycles, shares = self._sum(stage, enter[0], tokens(stage.name, leaving), grid[-1])
+            made = [
+                self._sum(replace(stage, packing=count), enter[0], tokens(stage.name, leaving), grid[-1])
+                for count in packing
+            ]
+            cycles, shares = (np.concatenate(parts, -1) for parts in zip(*made, strict=True))
         elif isinstance(stage, JoinStage):
             cycles, shares = self._join(stage, enter[0], enter[1], tokens(stage.name, leaving))
         elif isinstance(stage, PortStage):
@@ -152,7 +161,16 @@ class Choices:
             )
         else:
             cycles, shares = self._each(enter[0], lambda width: folded(stage.entered_by([width] * len(stage.reads))))
-        return _Table(index, axes, own, cycles, shares)
+        spread = tuple(count for count in packing for _ in own)
+        return _Table(index, axes, own * len(packing), cycles, shares, spread)
+
+    def _packings(self, stage: Stage) -> tuple[int, ...]:
+        """How many products of a layer may share a DSP slice: one, or as many as fit; or as is decided."""
+        if not isinstance(stage, SumStage):
+            return (1,)
+        if stage.products or not products_in_dsp(stage):
+            return (stage.packing,)
+        return tuple(dict.fromkeys((1, packable(stage, self.board))))
 
     def _sum(self, stage: SumStage, lanes: Ints, width: Ints, own: Ints) -> tuple[Floats, Floats]:
         """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
@@ -227,9 +245,11 @@ class Choices:
         made: list[Stage] = []
         for table, best in zip(self.tables, bests, strict=True):
             stage = self.stages[table.stage]
-            own = table.own[int(best[tuple(picked[axis] for axis in table.axes)])]
+            chosen_own = int(best[tuple(picked[axis] for axis in table.axes)])
+            if isinstance(stage, SumStage):
+                stage = replace(stage, packing=table.packing[chosen_own])
             widths = [self.tokens[stream][picked[self.classes[stream]]] for stream in (*stage.reads, *stage.writes[:1])]
-            chosen = folded(stage.entered_by(widths[: len(stage.reads)]), widths[-1], own)
+            chosen = folded(stage.entered_by(widths[: len(stage.reads)]), widths[-1], table.own[chosen_own])
             assert chosen is not None
             made.append(chosen)
         return made

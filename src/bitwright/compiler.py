@@ -18,7 +18,7 @@ from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.package import check_target, write_package
 from bitwright.backends.hls.plan import UTILISATION, Plan, bottleneck, plan
 from bitwright.backends.hls.plan_file import read_plan
-from bitwright.backends.hls.reasons import multipliers_reason, pixels_reason
+from bitwright.backends.hls.reasons import multipliers_reason, pixels_reason, products_a_slice
 from bitwright.backends.hls.stages import SumStage, as_integers, ports_of, span, stages_of, why_not
 from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import Score, score
@@ -94,6 +94,7 @@ class Compiled:
                     "pixels": stage.pixels if isinstance(stage, SumStage) else None,
                     "pixels_reason": pixels_reason(stage),
                     "multipliers_reason": multipliers_reason(stage),
+                    "packing": products_a_slice(stage),
                     "fifo": [stage.depth(side) for side in range(len(stage.reads))],
                     "cycles": cycles,
                     "lut": cost.lut,

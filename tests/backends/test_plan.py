@@ -29,8 +29,9 @@ from bitwright.backends.hls.estimate import (
     stage_cycles,
 )
 from bitwright.backends.hls.loops import DEPTH
+from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
-from bitwright.backends.hls.products import in_luts
+from bitwright.backends.hls.products import with_fewer_slices
 from bitwright.backends.hls.stages import (
     ForkStage,
     JoinStage,
@@ -63,12 +64,27 @@ def fits(stages: Sequence[Stage], board: Board, utilisation: float) -> bool:
 
 
 def fits_somehow(stages: Sequence[Stage], board: Board) -> bool:
-    """Whether the stages fit with the products of some of the layers in LUTs."""
-    choices = [
-        [stage, replace(stage, products="lut")] if isinstance(stage, SumStage) and products_in_dsp(stage) else [stage]
-        for stage in stages
-    ]
+    """Whether the stages fit with the products of some of the layers packed, or in LUTs."""
+    return any(fits(made, board, 1.0) for made in itertools.product(*(made_of(stage, board) for stage in stages)))
+
+
+def fits_in_dsps(stages: Sequence[Stage], board: Board) -> bool:
+    """Whether the stages fit with the products of some of the layers packed, and none moved to LUTs."""
+    choices = ([made for made in made_of(stage, board) if not in_luts(made)] for stage in stages)
     return any(fits(made, board, 1.0) for made in itertools.product(*choices))
+
+
+def in_luts(stage: Stage) -> bool:
+    """Whether the products of a layer were moved to LUTs."""
+    return isinstance(stage, SumStage) and stage.products == "lut"
+
+
+def made_of(stage: Stage, board: Board) -> list[Stage]:
+    """A layer with its products made of all that they can be."""
+    if not isinstance(stage, SumStage) or not products_in_dsp(stage):
+        return [stage]
+    packing = packable(stage, board)
+    return [stage, replace(stage, products="lut"), *([replace(stage, packing=packing)] if packing > 1 else [])]
 
 
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -151,11 +167,11 @@ MIXED = """graph @mixed {
 
 
 def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: ModuleType) -> None:
-    """Of all foldings with the products of all layers in DSPs or in LUTs; LUTs stand in only where they must."""
+    """Of all foldings with the products of all layers in DSPs, packed or not, or in LUTs; LUTs only where they must."""
     stages = stages_of(parse(MIXED))
     foldings = sorted(every_folding(networks, stages), key=slowest)
     need = estimate(foldings[-1], load_board("pynq-z2")).total
-    stood_in, speeds = set(), set()
+    stood_in, speeds, together = set(), set(), set()
     for dsp in (2, 6, 20):
         for lut in (1.3, 2.0, 4.0):
             board = replace(tight(foldings[-1], 50.0), dsp=dsp, lut=int(need.lut[1] * lut))
@@ -167,37 +183,40 @@ def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: M
             found = plan(stages, board, 1.0)
             assert fits(found.stages, board, 1.0)
             assert slowest(found.stages) == best
-            in_luts = any(isinstance(stage, SumStage) and stage.products == "lut" for stage in found.stages)
-            assert in_luts != any(slowest(made) == best and fits(made, board, 1.0) for made in foldings)
-            stood_in.add(in_luts)
+            moved = any(map(in_luts, found.stages))
+            assert moved != any(slowest(made) == best and fits_in_dsps(made, board) for made in foldings)
+            stood_in.add(moved)
             speeds.add(best)
+            together |= {(stage.packing, in_luts(stage)) for stage in found.stages if isinstance(stage, SumStage)}
     assert stood_in == {False, True}
+    assert together == {(1, False), (2, False), (1, True)}
     assert len(speeds) > 2
 
 
 def test_the_fewest_luts_stand_in_for_dsps() -> None:
-    """Against every choice of layers."""
+    """Against every choice of what layers are made of: LUTs, or slices that several products share."""
+    board = load_board("pynq-z2")
     stages = stages_of(parse(MIXED))
-    stages = [replace(s, pe=1 + i % 2, simd=2) if isinstance(s, SumStage) else s for i, s in enumerate(stages)]
-    sums = [stage for stage in stages if isinstance(stage, SumStage)]
-    costs = [(multipliers(stage), multipliers(replace(stage, products="lut"))) for stage in sums]
-    ways = [
-        (sum(costs[i][0].dsp for i in way), sum(costs[i][1].lut[1] - costs[i][0].lut[1] for i in way))
-        for count in range(4)
-        for way in itertools.combinations(range(3), count)
-    ]
+    stages = [replace(s, pe=1 + i % 3, simd=2) if isinstance(s, SumStage) else s for i, s in enumerate(stages)]
+    before = sum((multipliers(s) for s in stages if isinstance(s, SumStage)), Cost())
+    ways, kinds = [], set()
+    for way in itertools.product(*(made_of(stage, board) for stage in stages)):
+        after = sum((multipliers(s) for s in way if isinstance(s, SumStage)), Cost())
+        ways.append((before.dsp - after.dsp, after.lut[1] - before.lut[1]))
     everything = max(freed for freed, _ in ways)
     for slices in range(1, everything + 1):
         least = min(luts for freed, luts in ways if freed >= slices)
-        made = in_luts(stages, slices, least)
+        made = with_fewer_slices(stages, board, slices, least)
         assert made is not None
-        moved = [s for s in made if isinstance(s, SumStage) and s.products == "lut"]
-        assert sum(s.multipliers for s in moved) >= slices
-        assert sum(multipliers(s).lut[1] - multipliers(replace(s, products="")).lut[1] for s in moved) == least
-        assert in_luts(stages, slices, least - 1) is None
-    assert in_luts(stages, everything + 1, 1e9) is None
+        after = sum((multipliers(s) for s in made if isinstance(s, SumStage)), Cost())
+        assert before.dsp - after.dsp >= slices
+        assert after.lut[1] - before.lut[1] == pytest.approx(least)
+        assert with_fewer_slices(stages, board, slices, least - 1) is None
+        kinds |= {(s.packing, s.products) for s in made if isinstance(s, SumStage)}
+    assert kinds == {(1, ""), (2, ""), (1, "lut")}
+    assert with_fewer_slices(stages, board, everything + 1, 1e9) is None
     kept = [replace(s, products="dsp") if isinstance(s, SumStage) else s for s in stages]
-    assert in_luts(kept, 1, 1e9) is None
+    assert with_fewer_slices(kept, board, 1, 1e9) is None
 
 
 def every_branching(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -345,7 +364,8 @@ def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
     plain = replace(stage, lanes=1, depths=())
     plain = replace(plain, beat=1) if isinstance(plain, PortStage) else plain
-    return repr(replace(plain, pe=1, simd=1, pixels=1, products="") if isinstance(plain, SumStage) else plain)
+    unfolded = {"pe": 1, "simd": 1, "pixels": 1, "products": "", "packing": 1}
+    return repr(replace(plain, **unfolded) if isinstance(plain, SumStage) else plain)
 
 
 FLAT = """graph @flat {

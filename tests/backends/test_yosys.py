@@ -1,4 +1,4 @@
-"""DSP slices and block RAMs of the estimate against those that yosys maps for the xc7 family.
+"""DSP slices and block RAMs of the estimate against those that yosys maps for xc7, packed products for xcup as well.
 
 One run of `synth_xilinx -family xc7 -flatten` as far as both are mapped ("-run begin:fine"; LUTs come after), over
 arrays of multiply-accumulates, single products and ROMs. yosys is a second opinion, not the vendor's tools: where the
@@ -69,6 +69,17 @@ ROMS = {
 # yosys lays several words side by side and multiplexes: 3 of 12 bits in a row of 36. The estimate takes no such rows.
 ROMS_OTHERWISE = {(3000, 12): (3, 2)}
 
+# Products of one activation by a single multiplication: bits of a weight, of the activation (u: unsigned), products,
+# and the distance between two (packing.py); the families that have a slice for them. The last are 26 bits of a port.
+PACKED = {
+    ("8", "8", 2, 15): ("xc7", "xcup"),
+    ("8", "u8", 2, 16): ("xc7", "xcup"),
+    ("4", "4", 4, 7): ("xc7", "xcup"),
+    ("4", "u4", 3, 8): ("xc7", "xcup"),
+    ("9", "9", 2, 17): ("xcup",),
+}
+FAMILIES = {"xc7": "DSP48E1", "xcup": "DSP48E2"}
+
 PRODUCT = """
 (* keep_hierarchy *) module mul_{0}_{1}(input clk, input {2} w, input {3} a, output reg signed [{4}:0] p);
   always @(posedge clk) p <= $signed(w) * {5};
@@ -90,6 +101,19 @@ ROM = """
   (* rom_style = "block" *) reg [{3}:0] memory [0:{4}];
   initial $readmemh("rom_{0}_{1}.hex", memory);
   always @(posedge clk) word <= memory[address];
+endmodule
+"""
+
+
+# The form of include/bitwright/packing.hpp.
+SLICE = """
+(* keep_hierarchy *) module packed_{0}_{1}(input clk, input [{2}:0] w, input {3} [{4}:0] a, output reg [{5}:0] p);
+  wire signed [{6}:0] together = {7};
+  wire signed [{8}:0] product = together * {9};
+  always @(posedge clk) begin
+    p[{10}:0] <= product[{10}:0];
+{11}
+  end
 endmodule
 """
 
@@ -146,6 +170,37 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]
         name = part.split(" ", 1)[0]
         found[name] = {cell: int(count) for cell, count in re.findall(r"^ +(\w+) +(\d+)$", part, re.M)}
     return found
+
+
+def packed(w: str, a: str, count: int, distance: int) -> str:
+    """A module of packed products."""
+    weight, bits, sign = int(w), int(a.removeprefix("u")), not a.startswith("u")
+    wide = (count - 1) * distance + weight
+    together = " + ".join(f"($signed(w[{weight} * {n} +: {weight}]) <<< {n * distance})" for n in range(count))
+    split = "\n".join(
+        f"    p[{n * distance} +: {distance}] <= product[{n * distance} +: {distance}] + product[{n * distance - 1}];"
+        for n in range(1, count)
+    )
+    factor = "a" if sign else "$signed({1'b0, a})"
+    ends = (count * weight - 1, "signed" if sign else "", bits - 1, count * distance - 1, wide - 1)
+    product = wide + bits + (not sign) - 1
+    return SLICE.format(w, a, *ends, together, product, factor, distance - 1, split)
+
+
+@pytest.mark.parametrize(("form", "families"), PACKED.items())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_products_are_one_slice(
+    form: tuple[str, str, int, int], families: tuple[str, ...], family: str, tmp_path: Path
+) -> None:
+    """Of the families whose port takes the weights side by side; of the others more."""
+    name = f"packed_{form[0]}_{form[1]}"
+    (tmp_path / "top.v").write_text(packed(*form))
+    mapping = f"synth_xilinx -family {family} -flatten -top {name} -run begin:fine"
+    script = f"read_verilog top.v; {mapping}; tee -q -o cells.txt stat"
+    done = subprocess.run(["yosys", "-q", "-p", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(rf"^ +{FAMILIES[family]} +(\d+)$", (tmp_path / "cells.txt").read_text(), re.M)
+    assert (found == ["1"]) == (family in families), found
 
 
 def slices(w: str, a: str) -> int:

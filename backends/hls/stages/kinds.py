@@ -109,8 +109,9 @@ class SumStage(Stage):
     groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
     pe rows and simd columns work side by side, of `pixels` positions at once.
     adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
-    products: where they are made, "dsp" or "lut", "adders" where the weights are constants of a graph of adders, or ""
-    for what their widths say; graph: the adders, if they were searched for.
+    products: where they are made, "dsp", "dsp-packed" or "lut", "adders" where the weights are constants of a graph of
+    adders, or "" for what their widths and the plan say; graph: the adders, if they were searched for.
+    packing: products of one activation that are a single multiplication, in one DSP slice; pe rows are enough or not.
     """
 
     in_format: Number
@@ -131,6 +132,7 @@ class SumStage(Stage):
     adder_tree: bool = True
     storage: str = ""
     products: str = ""
+    packing: int = 1
     graph: AdderGraph | None = None
 
     @property
@@ -185,6 +187,11 @@ class SumStage(Stage):
     def multipliers(self) -> int:
         """Products in a cycle."""
         return self.pe * self.simd * self.pixels
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications in a cycle, each of `packing` rows."""
+        return -(-self.pe // self.packing) * self.simd * self.pixels
 
     @property
     def turns(self) -> int:

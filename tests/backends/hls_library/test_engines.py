@@ -57,6 +57,7 @@ class Conv:
     activation: str = "None"
     dense: bool = False
     pixels: int = 1  # side by side
+    packing: int = 1  # products of a multiplication
 
     @property
     def vectors(self) -> int:
@@ -124,6 +125,13 @@ CONVS = [
     Conv((6, 14, 1), 2, (3, 7), lanes=7, simd=21, pe=2, pads=(3, 6, 3, 0), pixels=7),
     Conv((3, 4, 4), 5, (1, 1), lanes=4, simd=4, pe=5, dense=True, pixels=3, shifts=(5,)),
     Conv((3, 4, 4), 5, (1, 1), lanes=16, simd=4, pe=5, dense=True, pixels=2, weight="Exp<4>"),
+    # Packed products: pe that packing divides and does not, one slice and several, several pixels, narrow numbers.
+    Conv((5, 6, 3), 4, (2, 3), lanes=1, simd=9, pe=4, pads=(0, 1, 1, 2), shifts=(7, 5, 6, 8), packing=2),
+    Conv((4, 5, 2), 6, (3, 3), lanes=1, simd=6, pe=3, in_format=unsigned(8), packing=2),
+    Conv((1, 1, 12), 4, (1, 1), lanes=6, simd=4, pe=1, dense=True, packing=2),
+    Conv((3, 4, 4), 5, (1, 1), lanes=4, simd=4, pe=5, dense=True, pixels=3, shifts=(5,), packing=2),
+    Conv((4, 4, 3), 6, (2, 2), lanes=1, simd=6, pe=6, in_format=fixed(4), weight="Fixed<4>", shifts=(2,), packing=4),
+    Conv((4, 4, 3), 4, (2, 2), lanes=3, simd=6, pe=4, in_format=unsigned(4), weight="Fixed<4>", packing=3),
     # Padding wider than the kernel, and rows of one word.
     Conv((2, 3, 2), 2, (1, 1), lanes=2, simd=2, pe=1, pads=(1, 2, 1, 3)),
     Conv((3, 1, 1), 2, (2, 1), lanes=1, simd=2, pe=2, pads=(2, 1, 3, 2), stride=(2, 1)),
@@ -230,6 +238,7 @@ class Program:
             "conv_groups": 1,
             "adder_tree": c.pe % 2,  # trees in some, chains in others
             "in_dsp": c.simd % 2,
+            "packing": c.packing,
             "acc_bits": self.ref.acc_bits(weights, bias, c.in_format.low, c.in_format.high),
             "min_shift": int(shift.min()),
             "max_shift": int(shift.max()),
@@ -376,7 +385,11 @@ def test_engines_with_ap_types(
     reference: ModuleType, compile_cpp: Compiler, ap_flags: list[str], tmp_path: Path
 ) -> None:
     """And with the wider beats of Vivado HLS."""
-    some = Program(reference, [CONVS[n] for n in (1, 4, 8, 9, 11, 17, 19, 20)], POOLS[1:2] + POOLS[7:9])
+    some = Program(
+        reference,
+        [CONVS[n] for n in (1, 4, 8, 9, 11, 17, 19, 20)] + [conv for conv in CONVS if conv.packing > 1],
+        POOLS[1:2] + POOLS[7:9],
+    )
     flags = [*ap_flags, "-DBITWRIGHT_VIVADO_HLS"]
     compile_cpp([some.write(tmp_path / "engines.cpp")], *flags, "-o", str(tmp_path / "engines"))
     check(some, tmp_path / "engines")

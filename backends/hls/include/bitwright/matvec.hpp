@@ -6,8 +6,8 @@
 // each: a token holds the simd elements of pe of them. Where a token holds the vectors of several positions, all rows go
 // over one of them after the other, or over `pixels` at once.
 //
-// A layer L defines   Out (format), adder_tree (false: a chain), in_dsp (its multipliers; false: in LUTs), what fold.hpp
-//                     and requantize.hpp ask for.
+// A layer L defines   Out (format), adder_tree (false: a chain), in_dsp (its multipliers; false: in LUTs), packing
+//                     (products of a multiplier, packing.hpp), what fold.hpp and requantize.hpp ask for.
 // Tables   weights[Fold<L>::folds][pe][simd]: fold g * chunks + c holds rows g * pe .. and columns c * simd ..,
 //          bias and shift[Fold<L>::groups][pe].
 // Cycles: positions / pixels * outputs / pe * inputs / simd, Fold<L>::trips.
@@ -18,6 +18,7 @@
 
 #include "bitwright/adder_tree.hpp"
 #include "bitwright/fold.hpp"
+#include "bitwright/packing.hpp"
 #include "bitwright/process.hpp"
 #include "bitwright/requantize.hpp"
 
@@ -67,17 +68,19 @@ void matvec(hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>>& in,
             for (int n = 0; n < L::pixels * F::width; ++n) vectors[r][n] = x[r * L::pixels * F::width + n];
         }
 
-        for (int p = 0; p < L::pixels * L::pe; ++p) {
-            const int row = p % L::pe, first = p / L::pe * F::width + (F::depthwise ? row * L::simd : 0);
 #ifdef BITWRIGHT_AP_TYPES
-            Product products[L::simd];
+        Product products[L::pixels][L::pe][L::simd];
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
-            for (int s = 0; s < L::simd; ++s) {
-                const typename L::In::Type factor = vectors[round][first + s];
-                products[s] = L::Weight::template times<Product, L::in_dsp>(weights[fold][row][s], factor);
-            }
-            const Sum sum = Adders<L::adder_tree, L::simd, F::product_bits>::sum(products);
+        for (int n = 0; n < L::pixels; ++n) {
+            multiply_rows<L>(weights[fold], vectors[round], n * F::width, products[n]);
+        }
+#endif
+        for (int p = 0; p < L::pixels * L::pe; ++p) {
+            const int row = p % L::pe;
+#ifdef BITWRIGHT_AP_TYPES
+            const Sum sum = Adders<L::adder_tree, L::simd, F::product_bits>::sum(products[p / L::pe][row]);
 #else
+            const int first = p / L::pe * F::width + (F::depthwise ? row * L::simd : 0);
             Sum sum = 0;  // exact in any order: g++ may add as it likes
             for (int s = 0; s < L::simd; ++s) {
                 const typename L::In::Type factor = vectors[round][first + s];

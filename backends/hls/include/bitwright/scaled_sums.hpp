@@ -18,6 +18,7 @@
 #include "bitwright/adder_tree.hpp"
 #include "bitwright/fold.hpp"
 #include "bitwright/multiplier.hpp"
+#include "bitwright/packing.hpp"
 #include "bitwright/process.hpp"
 #include "bitwright/regroup.hpp"
 #include "bitwright/requantize.hpp"
@@ -32,6 +33,8 @@ struct Linear {
     using Type = Int<N>;
     using Code = Const<N>;
     static constexpr int bits = N;
+    static constexpr std::int64_t max = (std::int64_t(1) << (N - 1)) - 1;
+    static constexpr std::int64_t min = -max - 1;
 
     static constexpr int product_bits(int in_bits) { return N + in_bits; }
     template <class Product, bool IN_DSP, class X>
@@ -91,15 +94,12 @@ void scaled_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
             for (int s = 0; s < L::simd; ++s) total = static_cast<Total>(total + x[v * L::simd + s]);
             totals[v] = total;
         }
-        for (int p = 0; p < L::pe; ++p) {
-            Product products[L::simd];
+        Product products[L::pe][L::simd];
 #pragma HLS ARRAY_PARTITION variable=products complete dim=0
-            for (int s = 0; s < L::simd; ++s) {
-                const int place = (F::depthwise ? p * L::simd : 0) + s;
-                products[s] = L::Weight::template times<Product, L::in_dsp>(weights[fold][p][s], x[place]);
-            }
+        multiply_rows<L>(weights[fold], x, 0, products);
+        for (int p = 0; p < L::pe; ++p) {
             const Sum sofar = chunk == 0 ? Sum(0) : sums[p];
-            sums[p] = static_cast<Sum>(sofar + Adders<L::adder_tree, L::simd, F::product_bits>::sum(products));
+            sums[p] = static_cast<Sum>(sofar + Adders<L::adder_tree, L::simd, F::product_bits>::sum(products[p]));
         }
 
         if (chunk == F::chunks - 1) {

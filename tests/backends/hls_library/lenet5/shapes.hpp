@@ -25,6 +25,7 @@ struct Conv1 {
     static constexpr int positions = 784, inputs = 25, outputs = 6, conv_groups = 1;
     static constexpr int acc_bits = 17, min_shift = 6, max_shift = 8;
     static constexpr bool adder_tree = true, in_dsp = true;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 25, pe = 2;  // 50 multipliers, 2352 cycles
 };
@@ -50,6 +51,7 @@ struct Conv3 {
     static constexpr int positions = 100, inputs = 150, outputs = 16, conv_groups = 1;
     static constexpr int acc_bits = 19, min_shift = 8, max_shift = 8;
     static constexpr bool adder_tree = true, in_dsp = true;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 25, pe = 4;  // 100 multipliers, 2400 cycles
 };
@@ -72,6 +74,7 @@ struct Conv5 {
     static constexpr int positions = 1, inputs = 400, outputs = 120, conv_groups = 1;
     static constexpr int acc_bits = 19, min_shift = 7, max_shift = 7;
     static constexpr bool adder_tree = true, in_dsp = true;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 4, simd = 20, pe = 1;  // 20 multipliers, 2400 cycles
 };
@@ -85,6 +88,7 @@ struct Fc6 {
     static constexpr int positions = 1, inputs = 120, outputs = 84, conv_groups = 1;
     static constexpr int acc_bits = 19, min_shift = 8, max_shift = 8;
     static constexpr bool adder_tree = true, in_dsp = true;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 5, pe = 1;  // 5 multipliers, 2016 cycles
 };
@@ -98,6 +102,7 @@ struct Fc7 {
     static constexpr int positions = 1, inputs = 84, outputs = 10, conv_groups = 1;
     static constexpr int acc_bits = 20, min_shift = 2, max_shift = 2;
     static constexpr bool adder_tree = true, in_dsp = true;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 1, pe = 1;  // 1 multiplier, 840 cycles
 };

@@ -31,6 +31,7 @@ struct Deep {
     static constexpr int positions = 36, inputs = 9, outputs = 2, conv_groups = 2;
     static constexpr int acc_bits = 8, min_shift = 0, max_shift = 0;
     static constexpr bool adder_tree = true, in_dsp = false;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 163 cycles
 };
@@ -74,6 +75,7 @@ struct Gate {
     static constexpr int positions = 1, inputs = 2, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 9, min_shift = 4, max_shift = 4;
     static constexpr bool adder_tree = true, in_dsp = false;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 7 cycles
 };

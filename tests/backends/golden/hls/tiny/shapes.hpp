@@ -25,6 +25,7 @@ struct Conv {
     static constexpr int positions = 16, inputs = 9, outputs = 2, conv_groups = 1;
     static constexpr int acc_bits = 8, min_shift = -1, max_shift = 0;
     static constexpr bool adder_tree = true, in_dsp = false;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 3, pe = 2;  // 6 multipliers, 73 cycles
 };
@@ -47,6 +48,7 @@ struct Mid {
     static constexpr int positions = 4, inputs = 2, outputs = 4, conv_groups = 1;
     static constexpr int acc_bits = 7, min_shift = 2, max_shift = 2;
     static constexpr bool adder_tree = true, in_dsp = false;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 2, simd = 2, pe = 1;  // 2 multipliers, 21 cycles
 };
@@ -60,6 +62,7 @@ struct Fc {
     static constexpr int positions = 1, inputs = 16, outputs = 3, conv_groups = 1;
     static constexpr int acc_bits = 11, min_shift = -1, max_shift = 0;
     static constexpr bool adder_tree = true, in_dsp = false;
+    static constexpr int packing = 1;
     static constexpr int vectors = 1, pixels = 1;
     static constexpr int lanes = 1, simd = 4, pe = 3;  // 12 multipliers, 21 cycles
 };

@@ -56,11 +56,6 @@ def fabric_luts(kind: str, w: int, a: int) -> tuple[float, float]:
     return 2.0 * w * a, 3.0 * w * a + 5.0
 
 
-def adder_luts_range(luts: int) -> tuple[float, float]:
-    """LUTs of a graph of adders of constant weights: yosys took 0.9 to 1.2 times its count, on ten of them."""
-    return 0.85 * luts, 1.25 * luts
-
-
 def rom_luts(depth: int, width: int) -> int:
     """LUTs of a memory that is read only: 64 words of a bit each."""
     return width * math.ceil(depth / 64)

@@ -19,8 +19,7 @@ LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a D
     (packing.py); without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width.
-    Adders of constant weights take a LUT a bit (adders/graph.py), 0.85 to 1.25 of that: yosys's count on small graphs.
-    Where no graph was searched for, that without common sub-sums counts, which is never the smaller one.
+    Adders of constant weights take the place of products by adder_cost.py.
 FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
     take turns, some trips are idle.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
@@ -36,14 +35,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.backends.hls.adders.graph import AdderGraph
-from bitwright.backends.hls.adders.solve import unshared_graph
+from bitwright.backends.hls.adder_cost import adder_cost
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import (
     DSP_LEAST_BITS,
     REGISTERS_BELOW,
     Cost,
-    adder_luts_range,
     bram18,
     dsp_slices,
     fabric_luts,
@@ -54,6 +51,7 @@ from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
 from bitwright.backends.hls.packing import split_luts
 from bitwright.backends.hls.real_cost import FloatStage, float_arithmetic, float_depth, scaling, sum_depth
 from bitwright.backends.hls.stages import (
+    ADDERS,
     ADDITION,
     DEFAULT_DEPTH,
     FloatSumStage,
@@ -67,7 +65,6 @@ from bitwright.backends.hls.stages import (
     Scan,
     Stage,
     SumStage,
-    ends_of,
 )
 
 Ints = NDArray[np.int64]
@@ -317,25 +314,14 @@ def _mean_cost(stage: MeanStage) -> Cost:
 
 def multipliers(stage: SumStage) -> Cost:
     """pe x simd x pixels products and their adder trees, or adders of constants; the accumulators and the rounding."""
-    if stage.products == "adders":
-        return _adders(stage) + _rounding(stage)
+    if stage.products == ADDERS:
+        return adder_cost(stage) + _rounding(stage)
     count = stage.multipliers
     w, a = stage.weight_format.width, stage.in_format.width
     dsp = products_in_dsp(stage)
     low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
     products = Cost((count * low, count * high), (0.0, 1.0 * count * (w + a)), 0, stage.multiplications * dsp)
     return products + Cost(split_luts(stage)) + _rounding(stage)
-
-
-def _adders(stage: SumStage) -> Cost:
-    graph = graph_of(stage)
-    low, high = adder_luts_range(graph.luts)
-    return Cost((low, high), (0.0, 1.0 * graph.bits)) * stage.pixels
-
-
-def graph_of(stage: SumStage) -> AdderGraph:
-    """The adders of a layer: those that were found for it, or at least as many."""
-    return stage.graph or unshared_graph(stage.matrix, *ends_of(stage.in_format))
 
 
 def _rounding(stage: SumStage) -> Cost:
@@ -349,7 +335,7 @@ def _rounding(stage: SumStage) -> Cost:
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one multiplication; 0: it is built of LUTs."""
-    if not stage.multiplies or stage.products in ("lut", "adders"):
+    if not stage.multiplies or stage.products in ("lut", ADDERS):
         return 0
     if stage.packing > 1:
         return 1
@@ -359,7 +345,7 @@ def products_in_dsp(stage: SumStage) -> int:
 
 def rom(stage: SumStage, board: Board) -> Cost:
     """The weights' memory and the tables of bias and shift; for adders all of them are constants."""
-    if stage.products == "adders":
+    if stage.products == ADDERS:
         return Cost()
     groups = stage.outputs // stage.pe
     width, depth = rom_shape(stage)
@@ -377,7 +363,7 @@ def rom_shape(stage: SumStage) -> tuple[int, int]:
 
 def rom_in_bram(stage: SumStage, board: Board) -> bool:
     """Whether the weights' memory is block RAM: as given, or if it is large and so the smaller share of the board."""
-    if stage.storage or stage.products == "adders":
+    if stage.storage or stage.products == ADDERS:
         return stage.storage == "bram"
     width, depth = rom_shape(stage)
     if width * depth <= REGISTERS_BELOW or not board.bram36:

@@ -10,6 +10,10 @@ Several products that take DSPs share a slice where they fit and that is the sma
 of the resource that is scarce (packing.py): a choice of every layer like its folding. Where only DSPs are too few, the
 products of some layers are packed or built of LUTs instead (products.py), on the foldings that are cheapest without.
 
+Where all rows and columns of a layer work in every cycle, adders may take the place of its products, all weights being
+constants (adder_cost.py); that is one choice more of columns. Common sub-sums are searched for in the layers that chose
+it, and the plan is made once more with what they save.
+
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
 
@@ -21,16 +25,17 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from bitwright.backends.hls.adder_cost import found_graph
 from bitwright.backends.hls.board import Board, boards
 from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
 from bitwright.backends.hls.products import with_fewer_slices
-from bitwright.backends.hls.stages import PortStage, Stage, SumStage
+from bitwright.backends.hls.stages import ADDERS, PortStage, Stage, SumStage
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
 from bitwright.ir.errors import CompileError
 
@@ -61,19 +66,46 @@ def plan(
     utilisation: float = UTILISATION,
     given: Mapping[str, Given] = FREE,
     interval: int | None = None,
+    search: bool = True,
 ) -> Plan:
     """The fastest plan within `utilisation` of the board, or the smallest with at most `interval` cycles a frame.
 
-    given: what is decided already, by layer. Raises DoesNotFit if the smallest design is too big, CompileError if
-    `interval` cannot be reached or `given` not be built.
+    given: what is decided already, by layer; search: for common sub-sums of layers that are adders, seconds at most for
+    each. Raises DoesNotFit if the smallest design is too big, CompileError if `interval` cannot be reached or `given`
+    not be built.
     """
+    if not search:
+        return _planned(stages, board, utilisation, given, interval)
+    stages = _searched(decided(stages, given, board))
+    made = _planned(stages, board, utilisation, given, interval)
+    found = {stage.name: stage.graph for stage in _searched(made.stages) if isinstance(stage, SumStage)}
+    if not any(found.values()):
+        return made
+    stages = [replace(s, graph=found[s.name] or s.graph) if isinstance(s, SumStage) else s for s in stages]
+    made = _planned(stages, board, utilisation, given, interval)
+    last = _searched(made.stages)
+    return replace(made, stages=tuple(last), estimate=estimate(last, board))
+
+
+def _searched(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with the graphs of those that are adders."""
+    return [
+        replace(stage, graph=found_graph(stage)) if isinstance(stage, SumStage) and stage.products == ADDERS else stage
+        for stage in stages
+    ]
+
+
+def _planned(
+    stages: Sequence[Stage], board: Board, utilisation: float, given: Mapping[str, Given], interval: int | None
+) -> Plan:
+    """The same, where a layer's adders are those that it has or trees that share nothing."""
     stages = decided(stages, given, board)
     choices = Choices(stages, board, foldings_of(given))
     targets, aside = choices.targets, NOTHING
     if interval is not None:
         reached = [target for target in targets if target < interval]
         if not reached:
-            raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+            raise _too_slow(choices, _planned(stages, board, utilisation, given, None), interval)
         targets = reached[-1:]
     while True:
 
@@ -85,7 +117,7 @@ def plan(
         smallest = chosen is None
         if chosen is None:
             if interval is not None:
-                raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+                raise _too_slow(choices, _planned(stages, board, utilisation, given, None), interval)
             chosen = choices.cheapest(targets[-1]) if targets else None
             if chosen is None and given:
                 raise CompileError(

@@ -18,13 +18,13 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adder_cost import graph_of
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import (
     cost,
     engine_cost,
     entry_cost,
-    graph_of,
     loop_cycles,
     products_in_dsp,
     side_cost,
@@ -34,6 +34,7 @@ from bitwright.backends.hls.estimate import (
 from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.real_cost import float_depth
 from bitwright.backends.hls.stages import (
+    ADDERS,
     WIDEST_BEAT,
     JoinStage,
     PortStage,
@@ -42,7 +43,7 @@ from bitwright.backends.hls.stages import (
     SumStage,
 )
 
-ADDERS = 0  # in place of simd: all columns, as adders
+ADDED = 0  # in place of simd: all rows and columns, as adders
 MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
 SCARCE = 1e9  # how much more the scarce resource counts than all together
 
@@ -175,7 +176,7 @@ class Choices:
     def _sum(self, stage: SumStage, lanes: Ints, width: Ints, own: Ints) -> tuple[Floats, Floats]:
         """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
         pe, pixels = _rows(stage, width)
-        simd = np.where(own == ADDERS, stage.inputs, own)
+        simd = np.where(own == ADDED, stage.inputs, own)
         takes = np.isin(lanes, [w for w in np.unique(lanes) if w and (stage.scan is None or stage.scan.takes(w))])
         lanes = np.where(takes, lanes, 1)
         windows = pixels if stage.scan is None else _windows(stage.scan, lanes)
@@ -295,18 +296,18 @@ def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, 
 
 
 def _columns(stage: SumStage, simd: int | None) -> tuple[int, ...]:
-    """The numbers of columns that may work side by side, and ADDERS where they may."""
-    if stage.products == "adders":
-        return (ADDERS,)
+    """The numbers of columns that may work side by side, and ADDED where that may be."""
+    if stage.products == ADDERS:
+        return (ADDED,)
     found = divisors(stage.inputs) if simd is None else (simd,)
-    free = stage.adders_possible and stage.adder_tree and not stage.products
+    free = stage.adders_possible and stage.adder_tree and not stage.products and stage.storage in ("", "logic")
     small = stage.inputs in found and stage.outputs * stage.inputs <= MOST_MULTIPLIERS
-    return (*found, ADDERS) if free and small else found
+    return (*found, ADDED) if free and small else found
 
 
 def _with_columns(stage: SumStage, own: int) -> SumStage:
-    if own == ADDERS:
-        return replace(stage, simd=stage.inputs, products="adders")
+    if own == ADDED:
+        return replace(stage, simd=stage.inputs, products=ADDERS, packing=1)
     return replace(stage, simd=own)
 
 
@@ -332,7 +333,7 @@ def _shape(stage: Stage, own: tuple[int, ...]) -> object:
         fields.pop(name, None)
     if isinstance(stage, SumStage):
         fields |= {"weights": stage.weights.shape, "shift": (int(stage.shift.min()), int(stage.shift.max()))}
-        if ADDERS in own:
+        if ADDED in own:
             fields |= {"adders": (graph_of(stage).luts, graph_of(stage).bits)}
     return type(stage), tuple(sorted((name, repr(value)) for name, value in fields.items()))
 

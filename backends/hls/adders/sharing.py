@@ -25,7 +25,7 @@ import numpy as np
 from bitwright.backends.hls.adders.graph import Adder, AdderGraph, Growing, Ints, Output
 
 EXTRA_DEPTH = 2
-MOST_PAIRS = 400_000  # of digits; of a larger matrix, blocks of columns share among themselves
+MOST_PAIRS = 100_000  # of digits; of a larger matrix, blocks of columns share among themselves
 
 # A digit as one number: its place above its node. A pattern likewise: node, node, shift, sign.
 _NODE, _SHIFT = 20, 6

@@ -24,6 +24,8 @@ Bounds = tuple[int | None, int | None]
 CONTAINERS = (8, 16, 32, 64)  # bits of an element outside the accelerator
 WIDEST_BEAT = 64  # bits that an AXI port of the processor moves in a cycle
 DEFAULT_DEPTH = 2  # of a FIFO that nothing else is said of
+ADDERS = "adders"  # of products: adders of constant weights take their place
+WIDEST_ADDED = 60  # bits of sums of a graph of adders, which is found in integers of 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ class SumStage(Stage):
     @property
     def adders_possible(self) -> bool:
         """Whether adders may take the place of its products, if all of them work in every cycle."""
-        return self.exact and (self.groups == 1 or self.depthwise)
+        return self.exact and (self.groups == 1 or self.depthwise) and self.acc_bits <= WIDEST_ADDED
 
     @property
     def multiplies(self) -> bool:
@@ -223,7 +225,7 @@ class SumStage(Stage):
         if self.vectors > 1 and not alone:
             return False
         unfolded = alone and self.pe == self.outputs and self.simd == self.inputs
-        whole = self.pixels > 1 or self.products == "adders"
+        whole = self.pixels > 1 or self.products == ADDERS
         return self.vectors % self.pixels == 0 == self.positions % self.pixels and (unfolded or not whole)
 
 

@@ -99,7 +99,8 @@ class Hardware:
         """Of the fastest plan. Raises CompileError if there is none."""
         made = edit.copy(self.graph)
         assign(made, formats)
-        return plan(stages_of(run_passes(made, [DeriveAccumulators()], self.context)), self.board).estimate
+        stages = stages_of(run_passes(made, [DeriveAccumulators()], self.context))
+        return plan(stages, self.board, search=False).estimate
 
 
 BIAS_BITS = 5

@@ -11,8 +11,7 @@ of the resource that is scarce (packing.py): a choice of every layer like its fo
 products of some layers are packed or built of LUTs instead (products.py), on the foldings that are cheapest without.
 
 Where all rows and columns of a layer work in every cycle, adders may take the place of its products, all weights being
-constants (adder_cost.py); that is one choice more of columns. Common sub-sums are searched for in the layers that chose
-it, and the plan is made once more with what they save.
+constants (adder_cost.py); that is one choice more of columns.
 
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
@@ -28,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from bitwright.backends.hls.adder_cost import found_graph
+from bitwright.backends.hls.adder_cost import final_graph, first_graph
 from bitwright.backends.hls.board import Board, boards
 from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
@@ -36,7 +35,7 @@ from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
 from bitwright.backends.hls.products import with_fewer_slices
 from bitwright.backends.hls.stages import ADDERS, PortStage, Stage, SumStage
-from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
+from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, may_be_adders, shares
 from bitwright.ir.errors import CompileError
 
 __all__ = ["MOST_MULTIPLIERS", "UTILISATION", "DoesNotFit", "Plan", "completed", "divisors", "plan", "shares"]
@@ -70,27 +69,26 @@ def plan(
 ) -> Plan:
     """The fastest plan within `utilisation` of the board, or the smallest with at most `interval` cycles a frame.
 
-    given: what is decided already, by layer; search: for common sub-sums of layers that are adders, seconds at most for
-    each. Raises DoesNotFit if the smallest design is too big, CompileError if `interval` cannot be reached or `given`
-    not be built.
+    given: what is decided already, by layer; search: for common sub-sums of layers that are adders, up to seconds.
+    Raises DoesNotFit if the smallest design is too big, CompileError if `interval` cannot be reached or `given` not be
+    built.
     """
     if not search:
         return _planned(stages, board, utilisation, given, interval)
-    stages = _searched(decided(stages, given, board))
-    made = _planned(stages, board, utilisation, given, interval)
-    found = {stage.name: stage.graph for stage in _searched(made.stages) if isinstance(stage, SumStage)}
-    if not any(found.values()):
-        return made
-    stages = [replace(s, graph=found[s.name] or s.graph) if isinstance(s, SumStage) else s for s in stages]
-    made = _planned(stages, board, utilisation, given, interval)
-    last = _searched(made.stages)
-    return replace(made, stages=tuple(last), estimate=estimate(last, board))
+    made = _planned(_looked_at(decided(stages, given, board)), board, utilisation, given, interval)
+    found = [
+        replace(stage, graph=final_graph(stage) if stage.products == ADDERS else None)
+        if isinstance(stage, SumStage)
+        else stage
+        for stage in made.stages
+    ]
+    return replace(made, stages=tuple(found), estimate=estimate(found, board))
 
 
-def _searched(stages: Sequence[Stage]) -> list[Stage]:
-    """The stages with the graphs of those that are adders."""
+def _looked_at(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with adders, found quickly, of layers that may become such."""
     return [
-        replace(stage, graph=found_graph(stage)) if isinstance(stage, SumStage) and stage.products == ADDERS else stage
+        replace(stage, graph=first_graph(stage)) if isinstance(stage, SumStage) and may_be_adders(stage) else stage
         for stage in stages
     ]
 
@@ -153,7 +151,8 @@ def _too_slow(choices: Choices, fastest: Plan, interval: int) -> CompileError:
 def bottleneck(planned: Plan, given: Mapping[str, Given] = FREE) -> str:
     """Which layer is the slowest, and what would make it faster: one sentence."""
     stages = planned.stages
-    choices = Choices(decided(stages, given, planned.board), planned.board, foldings_of(given))
+    free = _looked_at(decided(stages, given, planned.board))
+    choices = Choices(free, planned.board, foldings_of(given))
     why = why_no_faster(choices, stages, planned.board, planned.utilisation)
     slowest = planned.estimate.bottleneck
     return f"%{slowest.name} is the slowest layer, {planned.estimate.interval - 1:,} cycles a frame: {why}"

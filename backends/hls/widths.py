@@ -300,9 +300,13 @@ def _columns(stage: SumStage, simd: int | None) -> tuple[int, ...]:
     if stage.products == ADDERS:
         return (ADDED,)
     found = divisors(stage.inputs) if simd is None else (simd,)
-    free = stage.adders_possible and stage.adder_tree and not stage.products and stage.storage in ("", "logic")
-    small = stage.inputs in found and stage.outputs * stage.inputs <= MOST_MULTIPLIERS
-    return (*found, ADDED) if free and small else found
+    return (*found, ADDED) if may_be_adders(stage) and stage.inputs in found else found
+
+
+def may_be_adders(stage: SumStage) -> bool:
+    """Whether adders may take the place of a layer's products, as far as it is decided."""
+    free = stage.products in ("", ADDERS) and stage.adder_tree and stage.storage in ("", "logic")
+    return free and stage.adders_possible and stage.outputs * stage.inputs <= MOST_MULTIPLIERS
 
 
 def _with_columns(stage: SumStage, own: int) -> SumStage:

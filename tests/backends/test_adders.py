@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.backends.hls.adders import sharing
 from bitwright.backends.hls.adders.by_da4ml import by_da4ml, is_installed
 from bitwright.backends.hls.adders.graph import Adder, AdderGraph, Ints, Output, adder_luts
 from bitwright.backends.hls.adders.sharing import EXTRA_DEPTH, shared, signed_digits, unshared
@@ -87,12 +86,11 @@ def test_digits_are_canonical(number: int) -> None:
     assert not (digits[1:] * digits[:-1]).any()
 
 
-def test_blocks_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_columns() -> None:
     """A large matrix shares within blocks: with fewer adders than without sharing, and more than as a whole."""
     weights = np.random.default_rng(1).integers(-15, 16, (12, 40))
     whole = shared(weights, -7, 7)
-    monkeypatch.setattr(sharing, "MOST_PAIRS", 3000)
-    parts = shared(weights, -7, 7)
+    parts = shared(weights, -7, 7, 3000)
     assert np.array_equal(parts.matrix, weights)
     assert len(whole.adders) < len(parts.adders) < digits_less_one(weights)
 

@@ -33,6 +33,7 @@ from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
 from bitwright.backends.hls.products import with_fewer_slices
 from bitwright.backends.hls.stages import (
+    ADDERS,
     ForkStage,
     JoinStage,
     MeanStage,
@@ -81,10 +82,14 @@ def in_luts(stage: Stage) -> bool:
 
 def made_of(stage: Stage, board: Board) -> list[Stage]:
     """A layer with its products made of all that they can be."""
-    if not isinstance(stage, SumStage) or not products_in_dsp(stage):
+    if not isinstance(stage, SumStage):
         return [stage]
-    packing = packable(stage, board)
-    return [stage, replace(stage, products="lut"), *([replace(stage, packing=packing)] if packing > 1 else [])]
+    found: list[Stage] = [stage]
+    if products_in_dsp(stage):
+        packing = packable(stage, board)
+        found += [replace(stage, products="lut"), *([replace(stage, packing=packing)] if packing > 1 else [])]
+    added = replace(stage, products=ADDERS)
+    return [*found, *([added] if added.adders_possible and added.possible else [])]
 
 
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -146,7 +151,7 @@ def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
             board = tight(stages, factor)
             best = min((slowest(made) for made in foldings if fits_somehow(made, board)), default=None)
             try:
-                found = slowest(plan(stages, board, 1.0).stages)
+                found = slowest(plan(stages, board, 1.0, search=False).stages)
             except DoesNotFit:
                 found = None
             assert found == best, stages[1].line
@@ -178,9 +183,9 @@ def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: M
             best = next((slowest(made) for made in foldings if fits_somehow(made, board)), None)
             if best is None:
                 with pytest.raises(DoesNotFit):
-                    plan(stages, board, 1.0)
+                    plan(stages, board, 1.0, search=False)
                 continue
-            found = plan(stages, board, 1.0)
+            found = plan(stages, board, 1.0, search=False)
             assert fits(found.stages, board, 1.0)
             assert slowest(found.stages) == best
             moved = any(map(in_luts, found.stages))
@@ -268,7 +273,7 @@ def test_no_folding_of_branches_within_the_budget_is_faster(groups: str, join: s
     speeds = set()
     for factor in (1.05, 1.4, 2.0, 4.0):
         board = tight(smallest, factor)
-        found = plan(stages, board, 1.0)
+        found = plan(stages, board, 1.0, search=False)
         assert fits(found.stages, board, 1.0)
         best = min(slowest(made) for made in foldings if fits_somehow(made, board))
         assert slowest(found.stages) == best
@@ -280,7 +285,7 @@ def test_among_equally_fast_designs_the_plan_is_cheap(networks: ModuleType) -> N
     """Of one layer alone it is the cheapest."""
     for stages in itertools.islice((made for made in chains(networks, 60) if len(made) == 3), 6):
         board = tight(stages, 2.5)
-        found = plan(stages, board, 1.0)
+        found = plan(stages, board, 1.0, search=False)
         weight = {
             index: sum(need / max(have, 1) for need, have in shares(estimate(made, board).total, board).values())
             for index, made in enumerate([list(found.stages), *every_folding(networks, stages)])
@@ -301,10 +306,10 @@ def test_for_an_interval_the_plan_is_the_smallest_there_is(networks: ModuleType)
             small = [weight for cycles, weight in made if cycles < interval]
             if not small:
                 with pytest.raises(CompileError, match=f"every {interval:,} cycles; the fastest takes {fastest + 1:,}"):
-                    plan(stages, board, 1.0, interval=interval)
+                    plan(stages, board, 1.0, interval=interval, search=False)
                 refused += 1
                 continue
-            found = plan(stages, board, 1.0, interval=interval)
+            found = plan(stages, board, 1.0, interval=interval, search=False)
             assert found.estimate.interval <= interval
             plain = [replace(stage, depths=()) for stage in found.stages]
             assert weight_of(plain, board) == pytest.approx(min(small))

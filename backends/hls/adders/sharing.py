@@ -26,6 +26,7 @@ from bitwright.backends.hls.adders.graph import Adder, AdderGraph, Growing, Ints
 
 EXTRA_DEPTH = 2
 MOST_PAIRS = 100_000  # of digits; of a larger matrix, blocks of columns share among themselves
+QUICK_PAIRS = 5_000  # the same for a first look
 
 # A digit as one number: its place above its node. A pattern likewise: node, node, shift, sign.
 _NODE, _SHIFT = 20, 6
@@ -55,12 +56,12 @@ def unshared(weights: Ints, low: int, high: int) -> AdderGraph:
     return _added(growing, _rows(signed_digits(weights), 0))
 
 
-def shared(weights: Ints, low: int, high: int) -> AdderGraph:
-    """The same with common sub-sums, within blocks of columns where the matrix is large."""
+def shared(weights: Ints, low: int, high: int, pairs: int = MOST_PAIRS) -> AdderGraph:
+    """The same with common sub-sums, within blocks of columns that have at most so many pairs of digits."""
     digits = signed_digits(weights)
     growing = Growing(weights.shape[1], low, high)
     left: list[Row] = [{} for _ in weights]
-    for first, end in _blocks(digits):
+    for first, end in _blocks(digits, pairs):
         elimination = _Elimination(growing, _rows(digits[:, first:end], first))
         elimination.run()
         for row, rest in zip(left, elimination.rows, strict=True):
@@ -76,13 +77,13 @@ def _rows(digits: Ints, first: int) -> list[Row]:
     return rows
 
 
-def _blocks(digits: Ints) -> list[tuple[int, int]]:
-    """Columns, first and end, in blocks whose rows have at most MOST_PAIRS pairs of digits together."""
+def _blocks(digits: Ints, pairs: int) -> list[tuple[int, int]]:
+    """Columns, first and end, in blocks whose rows have at most so many pairs of digits together."""
     each = np.count_nonzero(digits, axis=2)
     blocks, first = [], 0
     for end in range(1, each.shape[1] + 1):
         inside = each[:, first:end].sum(1)
-        if end - 1 > first and (inside * (inside - 1) // 2).sum() > MOST_PAIRS:
+        if end - 1 > first and (inside * (inside - 1) // 2).sum() > pairs:
             blocks.append((first, end - 1))
             first = end - 1
     return [*blocks, (first, each.shape[1])]
@@ -92,7 +93,7 @@ class _Elimination:
     """Patterns of some rows, which become nodes one after the other.
 
     loads: of each row the sum of 2^depth of its digits, at most `most`; places: of each node the rows and digits where
-    it is; counts: how often patterns occur that occur more than once.
+    it is; counts: how often patterns occur that occur more than once; luts: of the adders of patterns.
     """
 
     def __init__(self, growing: Growing, rows: list[Row]) -> None:
@@ -104,6 +105,7 @@ class _Elimination:
         for number, row in enumerate(rows):
             for digit in row:
                 self.places.setdefault(digit & _NODES, set()).add((number, digit))
+        self.luts: dict[int, int] = {}
         self.counts = _counted(rows)
         self.queue = [(-self._saving(key), key) for key in self.counts]
         heapq.heapify(self.queue)
@@ -124,7 +126,11 @@ class _Elimination:
     def _saving(self, key: int) -> int:
         """LUTs that a node for this pattern saves."""
         count = self.counts.get(key, 0)
-        return (count - 1) * self.growing.luts(_adder(key)) if count > 1 else 0
+        if count < 2:
+            return 0
+        if key not in self.luts:
+            self.luts[key] = self.growing.luts(_adder(key))
+        return (count - 1) * self.luts[key]
 
     def _occurrences(self, key: int) -> list[tuple[int, int, int]]:
         """(row, digit, digit), no digit twice, where the tree over the row stays shallow enough."""

@@ -188,13 +188,24 @@ def _folding(stage: Stage) -> str:
 
 def _fitting(choices: Choices, target: int, board: Board, utilisation: float, aside: Cost) -> list[Stage] | None:
     """The cheapest stages of at most `target` cycles, or those that save what these exceed, if they fit, or None."""
-    cheapest = choices.cheapest(target)
+    ways = (True, False) if choices.have_adders else (True,)
+    found = (_with_adders_or_not(choices, target, board, utilisation, aside, adders) for adders in ways)
+    return next((made for made in found if made is not None), None)
+
+
+def _with_adders_or_not(
+    choices: Choices, target: int, board: Board, utilisation: float, aside: Cost, adders: bool
+) -> list[Stage] | None:
+    """The same where adders may take the place of products, or may not unless it is decided: what saves DSPs for any
+    number of LUTs is adders.
+    """
+    cheapest = choices.cheapest(target, adders=adders)
     if cheapest is None:
         return None
     exceeded = _exceeded(cheapest, board, utilisation, aside)
     if not exceeded:
         return cheapest
-    savings = [made for resource in exceeded if (made := choices.cheapest(target, resource)) is not None]
+    savings = [made for resource in exceeded if (made := choices.cheapest(target, resource, adders)) is not None]
     fit = next((made for made in savings if not _exceeded(made, board, utilisation, aside)), None)
     if fit is not None:
         return fit

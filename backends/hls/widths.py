@@ -228,15 +228,22 @@ class Choices:
         rows = [list(_resources(need(int(key)), self.board).values()) for key in different]
         return np.asarray(np.array(rows).T[:, places.reshape(keys.shape)])
 
-    def cheapest(self, target: int, scarce: str = "") -> list[Stage] | None:
+    @property
+    def have_adders(self) -> bool:
+        """Whether adders are a choice of some layer beside others."""
+        return any(ADDED in table.own and set(table.own) != {ADDED} for table in self.tables)
+
+    def cheapest(self, target: int, scarce: str = "", adders: bool = True) -> list[Stage] | None:
         """The stages of at most `target` cycles that need the smallest shares of the board, or None if there are none.
 
-        scarce: the resource of which they are to need the least; else all count alike.
+        scarce: the resource of which they are to need the least; else all count alike. adders: whether they may take
+        the place of products where that is not decided.
         """
         weights = np.array([1.0 + SCARCE * (name == scarce) for name in self.names])
         bests, prices = [], []
         for table in self.tables:
-            weighed = np.where(table.cycles <= target, np.tensordot(weights, table.shares, 1), np.inf)
+            allowed = np.array(table.own) != ADDED if not adders and set(table.own) != {ADDED} else True
+            weighed = np.where((table.cycles <= target) & allowed, np.tensordot(weights, table.shares, 1), np.inf)
             best = weighed.argmin(-1)
             bests.append(best)
             prices.append((table.axes, np.take_along_axis(weighed, best[..., None], -1)[..., 0]))

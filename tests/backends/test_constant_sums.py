@@ -70,9 +70,10 @@ def as_adders(networks: ModuleType, stages: Sequence[Stage], pixels: int = 1) ->
             return 1, 1, 1
         return stage.outputs, stage.inputs, pixels if stage.vectors % pixels == 0 else 1
 
-    found: list[Stage] = networks.folded(
-        made, choose, port=lambda stage: (pixels if stage.is_input else stage.lanes, 1)
-    )
+    def port(stage: PortStage) -> tuple[int, int]:
+        return (pixels if stage.is_input else stage.lanes), 1
+
+    found: list[Stage] = networks.folded(made, choose, port=port)
     return found
 
 

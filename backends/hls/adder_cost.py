@@ -1,7 +1,7 @@
 """What the adders cost that take the place of a layer's products, where all weights are constants.
 
-LUT. A LUT a bit of each sum, less the low bits that pass by (adders/graph.py), times 0.85 to 1.25: yosys counts 0.92 to
-    1.17 of it on small graphs (tests/backends/test_adder_luts.py, docs/estimate.md).
+LUT. A LUT a bit of each sum, less the low bits that pass by (adders/graph.py), times 0.85 to 1.25: yosys counts 0.89 to
+    1.21 of it on nine small graphs (tests/backends/test_adder_luts.py, docs/estimate.md).
 FF.  None but those every layer has (low), or each sum once (high).
 Depth. That of products: a weight of w bits has at most (w + 1) / 2 signed digits, so that without sharing an output has
     fewer levels of adders than a multiplier of LUTs and its tree, and EXTRA_DEPTH more with it.

@@ -19,13 +19,13 @@ from bitwright.backends.hls.adders.sharing import shared, unshared
 
 pytestmark = pytest.mark.skipif(shutil.which("yosys") is None, reason="needs yosys: apt-get install yosys")
 
-# Outputs, inputs, bits of weights (1: BIN) and activations: LUTs of the graph; those of yosys for it, and of some, since
-# that takes its time, for trees that share nothing and for a sum of products with these constants.
+# Outputs, inputs, bits of weights (1: BIN) and activations: LUTs of the graph; those of yosys for it, and of some for
+# trees that share nothing and for a sum of products with these constants, which takes its time.
 MATRICES = {
-    (6, 6, 6, 6): (0, 0, 0, 0),
+    (6, 6, 6, 6): (365, 399, 558, 1070),
     (16, 16, 2, 4): (159, 142, 149, 187),
-    (8, 8, 4, 8): (0, 0),
-    (12, 12, 1, 4): (0, 0),
+    (8, 8, 4, 8): (485, 537),
+    (12, 12, 1, 4): (324, 307),
 }
 KINDS = ("shared", "alone", "products")
 
@@ -116,6 +116,4 @@ def test_adders_take_the_luts_that_are_estimated(shape: tuple[int, int, int, int
     low, most = (share * luts for share in LUTS_A_BIT)
     assert low <= mapped[0] <= most
     assert mapped == sorted(mapped)
-    assert [luts, *mapped] == pytest.approx(
-        list(MATRICES[shape]), rel=0.05
-    )  # another yosys may count a little otherwise
+    assert [luts, *mapped] == pytest.approx(list(MATRICES[shape]), rel=0.05)  # of another yosys

@@ -12,7 +12,8 @@ from bitwright.passes.batch import OpenBatch
 from bitwright.passes.ceilings import ExplicitPads
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.identities import RemoveIdentities
-from bitwright.passes.means import RecogniseMeans
+from bitwright.passes.pads import FusePads
+from bitwright.passes.reductions import RecogniseReductions
 from bitwright.passes.reshapes import MergeReshapes
 from bitwright.passes.transposes import CancelTransposes
 
@@ -21,8 +22,8 @@ MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Normalise(Pass):
-    """Passes that regularise, again and again until nothing changes: remove-identities, open-batch, explicit-pads,
-    recognise-dense, recognise-affine, recognise-means, cancel-transposes and merge-reshapes.
+    """Passes that regularise, again and again until nothing changes: remove-identities, open-batch, fuse-pads,
+    explicit-pads, recognise-dense, recognise-affine, recognise-reductions, cancel-transposes and merge-reshapes.
 
     Attributes are regular and Constant nodes are weights since the import.
 
@@ -37,10 +38,11 @@ class Normalise(Pass):
         steps: list[Pass] = [
             RemoveIdentities(),
             OpenBatch(),
+            FusePads(),
             ExplicitPads(),
             RecogniseDense(),
             RecogniseAffine(),
-            RecogniseMeans(),
+            RecogniseReductions(),
             CancelTransposes(),
             MergeReshapes(),
         ]

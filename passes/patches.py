@@ -9,9 +9,10 @@ A grouped convolution is as many products as it has groups.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from bitwright.ir.graph import Node
@@ -22,6 +23,9 @@ MOST_ROWS = 8192
 
 Rows = list[NDArray[np.float32]]
 """For each group, the inputs [rows, inputs of a sum]."""
+
+Rounding = Callable[[Array], Array]
+"""Of an array whose axis 1 are channels."""
 
 
 def group_count(node: Node) -> int:
@@ -39,33 +43,50 @@ def places_of(node: Node) -> int:
     return math.prod(dim for dim in (node.results[0].tensor_type.shape or ())[2:] if isinstance(dim, int))
 
 
-def patches(node: Node, x: Array, seed: int = 0) -> Rows:
-    """For each group, the inputs [rows, inputs of a sum] of a layer on samples x; at most about 8,192 rows."""
+def patches(node: Node, x: Array, rounding: Rounding | None = None) -> Rows:
+    """For each group, the inputs [rows, inputs of a sum] of a layer on samples x; at most about 8,192 rows.
+
+    rounding: what a layer's inputs become, which padding does not.
+    """
     if node.op == "dense":
-        return [np.asarray(x, np.float32).reshape(-1, x.shape[-1])]
-    weight = node.operand(1).tensor_type.static_shape or ()
-    kernel = weight[2:]
+        rows = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
+        return [rows if rounding is None else np.asarray(rounding(rows), np.float32)]
+    taken, inside = _windows(node, x)
+    if rounding is not None:
+        taken = rounding(taken)
+    rows = np.where(inside, taken, np.float32(0)).astype(np.float32, copy=False)
+    return [part.reshape(len(part), -1) for part in np.split(rows, group_count(node), 1)]
+
+
+def _windows(node: Node, x: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Windows [rows, channels, kernel] of x, and which places of them [rows, 1, kernel] lie within the image."""
+    kernel = (node.operand(1).tensor_type.static_shape or ())[2:]
     rank = len(kernel)
     pads = integers(node, "pads") or (0,) * (2 * rank)
     strides = integers(node, "strides") or (1,) * rank
     dilations = integers(node, "dilations") or (1,) * rank
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
-    windows = sliding_window_view(padded, spans, axis=tuple(range(2, 2 + rank)))
-    steps = tuple(slice(None, None, s) for s in strides)
-    taps = tuple(slice(None, None, d) for d in dilations)
-    windows = windows[(slice(None), slice(None), *steps, *taps)]
-    places = windows.shape[2 : 2 + rank]
-    count = int(np.prod(places))
-    keep = max(1, MOST_ROWS // max(len(x), 1))
-    if count > keep:  # other places for every sample, the same at every call
-        chosen = np.argsort(np.random.default_rng(seed).random((len(x), count)), axis=1)[:, :keep]
-    else:
-        chosen = np.broadcast_to(np.arange(count), (len(x), count))
-    index = np.unravel_index(chosen, places)
-    samples = np.arange(len(x))[:, None]
-    moved = np.moveaxis(windows, 1, 1 + rank)  # [N, places, channels, kernel]
-    rows = moved[(samples, *index)].reshape(chosen.size, x.shape[1], -1)
-    groups = group_count(node)
-    per = x.shape[1] // groups
-    return [rows[:, g * per : (g + 1) * per].reshape(len(rows), -1).astype(np.float32) for g in range(groups)]
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = zip(x.shape[2:], pads[:rank], pads[rank:], spans, strides, strict=True)
+    places = tuple((size + first + last - span) // step + 1 for size, first, last, span, step in sizes)
+    chosen = _chosen(len(x), math.prod(places))
+    corners = np.unravel_index(chosen.reshape(-1), places)
+    samples = np.repeat(np.arange(len(x)), chosen.shape[1]).reshape(-1, *(1,) * rank)
+    inside: NDArray[np.bool_] = np.ones((chosen.size, *kernel), np.bool_)
+    where = []
+    for axis, corner in enumerate(corners):
+        taps = np.arange(kernel[axis]) * dilations[axis] - pads[axis]
+        place = corner[:, None] * strides[axis] + taps
+        place = place.reshape(-1, *(kernel[axis] if i == axis else 1 for i in range(rank)))
+        inside &= (place >= 0) & (place < x.shape[2 + axis])
+        where.append(np.clip(place, 0, x.shape[2 + axis] - 1))
+    taken = np.moveaxis(x, 1, -1)[(samples, *where)]
+    return np.moveaxis(taken, -1, 1), inside[:, None]
+
+
+@cache
+def _chosen(samples: int, places: int) -> NDArray[np.int64]:
+    """Places of every sample [samples, some]: all, or others for every sample, the same at every call."""
+    keep = max(1, MOST_ROWS // max(samples, 1))
+    if places <= keep:
+        return np.broadcast_to(np.arange(places), (samples, places))
+    return np.argsort(np.random.default_rng(0).random((samples, places)), axis=1)[:, :keep].copy()

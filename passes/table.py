@@ -16,11 +16,12 @@ from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
-from bitwright.passes.means import RecogniseMeans
 from bitwright.passes.normalise import Normalise
+from bitwright.passes.pads import FusePads
 from bitwright.passes.pooling import FusePooling
 from bitwright.passes.pruning import PruneChannels
 from bitwright.passes.quantizers import RecogniseQuantizers
+from bitwright.passes.reductions import RecogniseReductions
 from bitwright.passes.refit import Refit
 from bitwright.passes.reshapes import MergeReshapes
 from bitwright.passes.shapes import FoldShapes
@@ -43,6 +44,7 @@ PASSES: dict[str, type[Pass]] = {
         FreezeInputs,
         FuseActivations,
         FuseBatchnorm,
+        FusePads,
         FusePooling,
         MergeReshapes,
         Normalise,
@@ -51,7 +53,7 @@ PASSES: dict[str, type[Pass]] = {
         PruneWeights,
         RecogniseAffine,
         RecogniseDense,
-        RecogniseMeans,
+        RecogniseReductions,
         RecogniseQuantizers,
         Refit,
         RemoveDead,

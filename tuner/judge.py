@@ -71,7 +71,8 @@ class SimulationJudge:
 
     def identity(self) -> str:
         digest = hashlib.sha256(to_text(self.graph).encode())
-        digest.update(np.ascontiguousarray(self.x).tobytes() + np.ascontiguousarray(self.y).tobytes())
+        digest.update(np.ascontiguousarray(self.x).data)
+        digest.update(np.ascontiguousarray(self.y).data)
         return f"simulation top{self.k} {digest.hexdigest()[:16]}"
 
     def share(self, full: bool) -> float:

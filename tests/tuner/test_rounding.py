@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
 from bitwright.ir.formats import Canonical, parse
-from bitwright.ir.formats.named import BIN, exp, fixed
+from bitwright.ir.formats.named import BIN, binary, exp, fixed
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.parse import parse as parse_graph
 from bitwright.passes.patches import MOST_ROWS, group_count, patches
@@ -75,20 +75,21 @@ def test_grids_have_a_bias_for_each_row(kind: Canonical) -> None:
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 7, 70])
-def test_the_factor_is_that_of_the_inverse(inputs: int) -> None:
+def test_the_factor_is_that_of_the_curvature(inputs: int) -> None:
     found = curvature_of(np.random.default_rng(inputs), inputs)
     assert sorted(found.order) == list(range(inputs))
     turned = found.h[np.ix_(found.order, found.order)]
     assert np.all(np.diff(np.diagonal(turned)) <= 0)
-    np.testing.assert_array_equal(found.upper, np.triu(found.upper))
-    np.testing.assert_allclose(found.upper.T @ found.upper @ turned, np.eye(inputs), atol=1e-8)
+    np.testing.assert_array_equal(found.factor, np.triu(found.factor))
+    upper = np.linalg.inv(found.factor)
+    np.testing.assert_allclose(upper.T @ upper @ turned, np.eye(inputs), atol=1e-8)
 
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:
     h = np.zeros((3, 3))
     h[0, 0] = 4.0
     for found in (Curvature.of(h), Curvature.of(np.zeros((3, 3)))):
-        assert np.isfinite(found.upper).all()
+        assert np.isfinite(found.factor).all()
         q = rounded(np.array([[0.4, 0.6, -2.0]]), found, Grid([(fixed(2), 1)]))
         assert set(q.ravel()) <= {-1.0, 0.0, 1.0}
 
@@ -152,10 +153,10 @@ def test_blocks_and_rows_do_not_change_the_answer() -> None:
     w = rng.normal(size=(3, 130))
     formats = [fixed(3, -1), fixed(2), fixed(5, -1)]
     together = rounded(np.tile(w, (3, 1)), curvature, Grid([(f, 3) for f in formats]), 2)
-    left = w[:, curvature.order].copy()
+    left, upper = w[:, curvature.order].copy(), np.linalg.inv(curvature.factor)
     for j in range(130):  # one column after the other, as the paper writes it
         q = fixed(2).quantize(left[:, j])
-        left[:, j + 1 :] -= ((left[:, j] - q) / curvature.upper[j, j])[:, None] * curvature.upper[j, j + 1 :]
+        left[:, j + 1 :] -= ((left[:, j] - q) / upper[j, j])[:, None] * upper[j, j + 1 :]
         left[:, j] = q
     plain = np.empty_like(left)
     plain[:, curvature.order] = left
@@ -249,6 +250,16 @@ def test_many_places_are_sampled_alike_at_every_call() -> None:
         assert len({row.tobytes() for row in own}) == 16
 
 
+def test_inputs_are_rounded_and_padding_is_not() -> None:
+    """As the network pads: after its inputs have their format. +1 or -1 have no 0 of their own."""
+    graph = conv(2, 3, (4, 5), (3, 3), pads=[1, 0, 2, 1])
+    x = np.random.default_rng(1).normal(size=(6, 2, 4, 5)).astype(np.float32)
+    signs = binary(0)
+    (rows,) = patches(graph.nodes[0], x, signs.quantize)
+    np.testing.assert_array_equal(rows, patches(graph.nodes[0], signs.quantize(x))[0])
+    assert set(np.unique(rows)) == {-1, 0, 1}
+
+
 def test_dense_layers_meet_their_inputs() -> None:
     graph = parse_graph(
         "graph @d {\n  input %x : f32[N,2]\n  weight %d.weight = [1,2] : f32[1,2]\n"
@@ -330,7 +341,7 @@ def test_several_formats_at_once_are_as_one_by_one() -> None:
             assert found.format == alone.format
             assert (found.format.kind, found.format.width) == (format.kind, format.width)
             np.testing.assert_array_equal(found.weight, alone.weight)
-            assert found.error == pytest.approx(alone.error)
+            assert statistics.error(found) == pytest.approx(statistics.error(alone))
 
 
 def test_more_bits_and_biases_a_channel_leave_less_error() -> None:
@@ -338,8 +349,8 @@ def test_more_bits_and_biases_a_channel_leave_less_error() -> None:
     node = graph.nodes[0]
     x = np.random.default_rng(11).normal(size=(40, 2, 6, 6)).astype(np.float32)
     statistics = Statistics(node, patches(node, x))
-    errors = [fitted.error for fitted in fit(statistics, [fixed(width) for width in (2, 3, 4, 6, 8)])]
+    errors = [statistics.error(fitted) for fitted in fit(statistics, [fixed(width) for width in (2, 3, 4, 6, 8)])]
     assert errors == sorted(errors, reverse=True)
     assert 0 < errors[-1] < 1e-3 < errors[0] < 1
     for plain, own in zip(fit(statistics, [fixed(2), exp(2)]), fit(statistics, [fixed(2), exp(2)], True), strict=True):
-        assert own.error <= plain.error
+        assert statistics.error(own) <= statistics.error(plain)

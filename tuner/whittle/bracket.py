@@ -15,12 +15,15 @@ from collections.abc import Sequence
 class Bracket:
     """Points low + 1, ..., high - 1 are open; `low` holds (or is -1), `high` does not (or is the number of points)."""
 
-    def __init__(self, damages: Sequence[float], allowed: float) -> None:
-        """damages: of the points, ascending; allowed: the loss that still holds."""
+    def __init__(self, damages: Sequence[float], allowed: float, held: tuple[int, float] | None = None) -> None:
+        """damages: of the points, ascending; allowed: the loss that still holds; held: a point that does, its loss."""
         self.damages = damages
         self.allowed = allowed
         self.low, self.high = -1, len(damages)
         self.ends: list[tuple[float, float] | None] = [None, None]
+        if held is not None:
+            self.low = held[0]
+            self.ends[0] = damages[held[0]], held[1]
         self.is_slow = False
 
     @property

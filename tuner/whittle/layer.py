@@ -34,15 +34,11 @@ MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
 
 @dataclass(frozen=True)
 class Fitted:
-    """A layer's numbers in a format: weights and bias (None where the layer has none) in their own shapes.
-
-    error: sum |change of the output|^2 over sum |output|^2, the means taken out.
-    """
+    """A layer's numbers in a format: weights and bias (None where the layer has none) in their own shapes."""
 
     format: Canonical
     weight: NDArray[np.float32]
     bias: NDArray[np.float32] | None
-    error: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,6 @@ class _Group:
 
     w: Matrix
     curvature: Curvature
-    power: float
     shift: Matrix
     mean: Matrix
 
@@ -77,41 +72,54 @@ class Statistics:
     def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32], known: Curvature | None) -> _Group:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
-        power = float(np.square(w.astype(np.float32) @ here.T).sum()) / len(x)
+        if exact is x:
+            own = known or Curvature.of(here.T @ here / np.float32(len(x)))
+            return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
         h = gram(here) if known is None else None
         curvature = Curvature.of(h) if h is not None else known
         assert curvature is not None
-        if exact is x:
-            return _Group(w, curvature, power, np.zeros(len(w)), mean.astype(np.float64))
         missing = ((exact - exact_mean - here) @ w.astype(np.float32).T).astype(np.float64)
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
         better = fitted(w, here, missing, ridge) if h is None else refitted(w, h, missing.T @ here / len(x), ridge)
-        return _Group(better, curvature, power, w @ exact_mean - better @ mean, mean.astype(np.float64))
+        return _Group(better, curvature, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property
     def curvatures(self) -> list[Curvature]:
         """One for each group."""
         return [group.curvature for group in self.groups]
 
-    def fit(
-        self,
-        starts: Sequence[Canonical],
-        shifts: Sequence[int] = (0,),
-        sweeps: int = 1,
-    ) -> list[Fitted]:
-        """For every format (FIXED, BIN and EXP, of the layer or an output channel) its best numbers.
+    def fit(self, formats: Sequence[Canonical], sweeps: int = 1) -> list[Fitted]:
+        """The best numbers in every format (FIXED, BIN and EXP, of the layer or an output channel).
 
-        shifts: biases tried, counted from those of the formats; sweeps: of coordinate descent.
+        sweeps: of coordinate descent.
         """
         found: dict[int, Fitted] = {}
         for is_power in (False, True):
-            own = [i for i, format in enumerate(starts) if bool(format.n_e) == is_power]
-            tried = [_moved(starts[i], shift) for i in own for shift in shifts]
-            numbers, errors = self._rounded(tried, sweeps) if tried else (np.empty(0), np.empty(0))
-            for place, i in enumerate(own):
-                part = slice(place * len(shifts), (place + 1) * len(shifts))
-                found[i] = self._best(starts[i], numbers[part], errors[part], np.array(shifts))
-        return [found[i] for i in range(len(starts))]
+            own = [i for i, format in enumerate(formats) if bool(format.n_e) == is_power]
+            numbers = self._rounded([formats[i] for i in own], sweeps) if own else np.empty(0)
+            for i, q in zip(own, numbers, strict=True):
+                found[i] = Fitted(formats[i], q.astype(np.float32).reshape(self.data.shape), self._bias(q))
+        return [found[i] for i in range(len(formats))]
+
+    def error(self, fitted: Fitted) -> float:
+        """sum |change of the output|^2 over sum |output|^2, the means taken out."""
+        change = power = 0.0
+        for group, q in zip(self.groups, np.split(fitted.weight, len(self.groups)), strict=True):
+            change += float(damage(group.w, q.reshape(group.w.shape), group.curvature).sum())
+            power += float(damage(group.w, np.zeros_like(group.w, np.float32), group.curvature).sum())
+        return change / max(power, 1e-30)
+
+    def shifted(self, start: Canonical) -> Canonical:
+        """The format, or one with a bias next to its own, whose second-order rounding does least damage.
+
+        A bias for the whole layer is chosen by some of its outputs, as many as come to MOST_NUMBERS.
+        """
+        formats = [_moved(start, shift) for shift in SHIFTS]
+        step = 1 if start.axis is not None else max(1, self.data.size // MOST_NUMBERS)
+        errors = self._errors(formats, step)
+        if start.axis is None:
+            return formats[int(np.argmin(errors.sum(1)))]
+        return _moved(start, np.array(SHIFTS)[np.argmin(errors, 0)])
 
     def start(self, format: Canonical, per_channel: bool) -> Fit:
         """The biases of least squared error of the weights, weighted by the power of the input that each meets.
@@ -130,28 +138,28 @@ class Statistics:
         keep = max(256, MOST_NUMBERS * count // self.data.size)
         return np.sort(np.random.default_rng(0).permutation(count)[:keep])
 
-    def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> tuple[Matrix, Matrix]:
-        """Numbers [formats, outputs, inputs] and damages [formats, outputs], all formats in one go."""
-        numbers, errors, start = [], [], 0
+    def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> Matrix:
+        """Numbers [formats, outputs, inputs], all formats in one go."""
+        numbers, start = [], 0
         for group in self.groups:
-            stop = start + len(group.w)
-            own = [f.at(tuple(f.biases[start:stop].tolist()), 0) if f.axis is not None else f for f in formats]
+            own = [_of_rows(format, start, start + len(group.w)) for format in formats]
             w = np.tile(group.w, (len(formats), 1))
             q = rounded(w, group.curvature, Grid([(format, len(group.w)) for format in own]), sweeps)
             numbers.append(q.reshape(len(formats), *group.w.shape))
-            errors.append(damage(w, q, group.curvature).reshape(len(formats), -1))
-            start = stop
-        return np.concatenate(numbers, 1), np.concatenate(errors, 1)
+            start += len(group.w)
+        return np.concatenate(numbers, 1)
 
-    def _best(self, start: Canonical, numbers: Matrix, errors: Matrix, shifts: NDArray[np.int64]) -> Fitted:
-        """The best shift, for each channel where these have biases of their own."""
-        rows = np.arange(errors.shape[1])
-        best = np.argmin(errors, 0) if start.axis is not None else np.full(len(rows), np.argmin(errors.sum(1)))
-        q = numbers[best, rows]
-        steps = shifts[best]
-        format = _moved(start, steps if start.axis is not None else int(steps[0]))
-        error = float(errors[best, rows].sum()) / max(sum(group.power for group in self.groups), 1e-30)
-        return Fitted(format, q.astype(np.float32).reshape(self.data.shape), self._bias(q), error)
+    def _errors(self, formats: Sequence[Canonical], step: int) -> Matrix:
+        """Damages [formats, outputs] of rounding without sweeps, of every step-th output of each group."""
+        errors, start = [], 0
+        for group in self.groups:
+            own = [_of_rows(format, start, start + len(group.w)) for format in formats]
+            some = group.w[::step]
+            w = np.tile(some, (len(formats), 1))
+            q = rounded(w, group.curvature, Grid([(format, len(some)) for format in own]), 0)
+            errors.append(damage(w, q, group.curvature).reshape(len(formats), -1))
+            start += len(group.w)
+        return np.concatenate(errors, 1)
 
     def _bias(self, q: Matrix) -> NDArray[np.float32] | None:
         if self.bias is None:
@@ -162,6 +170,11 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
+
+
+def _of_rows(format: Canonical, start: int, stop: int) -> Canonical:
+    """The biases of some of the outputs, where these have biases of their own."""
+    return format if format.axis is None else format.at(tuple(format.biases[start:stop].tolist()), 0)
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

@@ -27,7 +27,7 @@ from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Role, Target
 from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.floats import affordable, float_pass
-from bitwright.tuner.whittle.layer import ENOUGH, SHIFTS, Fitted, Statistics
+from bitwright.tuner.whittle.layer import ENOUGH, Fitted, Statistics
 
 MOST_BYTES = 1 << 30
 MOST_VALUES = 50_000
@@ -133,7 +133,7 @@ class Network:
             fit = statistics.start(format, self.per_channel)
             start = fit.format
             if format.width <= COARSE:
-                start = statistics.fit([start], SHIFTS, sweeps=0)[0].format
+                start = statistics.shifted(start)
             self.starts[key] = start, float(fit.error.sum())
         return self.starts[key]
 
@@ -203,8 +203,8 @@ class Network:
             self.problem.charge(len(self.cuts.x) * self.cuts.share(state.place, place))
             name = node.operand(0).name
             number = graph.values[name].tensor_type.number
-            x = values[name] if number is None else number.quantize(values[name])
-            statistics = Statistics(node, patches(node, x), self.float_rows(target), self.statistics_of(target))
+            x = patches(node, values[name], None if number is None else number.quantize)
+            statistics = Statistics(node, x, self.float_rows(target), self.statistics_of(target))
             if len(self.reached) >= KEPT:
                 self.reached.pop(next(iter(self.reached)))
             self.reached[state] = values, statistics

@@ -78,8 +78,8 @@ class _Whittle:
         if found is None or not self.problem.refine:
             return
         for _ in range(ROUNDS):
-            better = self.validated(*self.front_around(found))
-            if better is None or self.cost(better) >= self.cost(found):
+            better = self.validated(*self.front_around(found), found)
+            if better is None or better == found:
                 break
             saved, found = 1 - self.cost(better) / self.cost(found), better
             if saved < ROUND_WORTH:
@@ -157,10 +157,19 @@ class _Whittle:
 
     # ---- 3. validate
 
-    def validated(self, points: list[Point], options: list[list[Canonical]]) -> Assignment | None:
-        """The cheapest point that holds; None if not even the first does."""
+    def validated(
+        self, points: list[Point], options: list[list[Canonical]], held: Assignment | None = None
+    ) -> Assignment | None:
+        """The cheapest point that holds, only looking for cheaper ones than `held`; None if not even the first does."""
         assignments = [tuple(o[i] for o, i in zip(options, point.choice, strict=True)) for point in points]
-        bracket = Bracket([point.damage for point in points], self.validation.allowed)
+        damages = [point.damage for point in points]
+        known = None
+        if held is not None:
+            cheaper = [i for i, assignment in enumerate(assignments) if self.cost(assignment) < self.cost(held)]
+            assignments = [held, *(assignments[i] for i in cheaper)]
+            damages = [0.0, *(damages[i] for i in cheaper)]
+            known = 0, self.losses[held]
+        bracket = Bracket(damages, self.validation.allowed, known)
         while bracket.is_open and not (bracket.low >= 0 and self.is_close(assignments, bracket)):
             number = bracket.next()
             bracket.narrow(number, self.holds(assignments[number]), self.losses[assignments[number]])

@@ -1,4 +1,4 @@
-"""recognise-means: the mean of every channel, as exporters write it, is global average pooling."""
+"""recognise-reductions: the mean or maximum of every channel, as exporters write it, is pooling of the whole image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.ir import edit
-from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import integers
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
@@ -16,8 +16,9 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
-class RecogniseMeans(Pass):
-    """ReduceMean over both axes of the image becomes globalavgpool, flattened where the axes are dropped.
+class RecogniseReductions(Pass):
+    """ReduceMean over both axes of the image becomes globalavgpool, ReduceMax and GlobalMaxPool become maxpool2d with a
+    window of the whole image, flattened where the axes are dropped.
 
     The image may also come channels last, as the transpose of one that does not, if the axes are dropped.
 
@@ -26,36 +27,44 @@ class RecogniseMeans(Pass):
     + %mean = flatten(%mean.pool) : f32[N,8]
     """
 
-    name: ClassVar[str] = "recognise-means"
+    name: ClassVar[str] = "recognise-reductions"
 
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for node in list(graph.nodes):
-            changed |= node.op == "onnx.ReduceMean" and _to_pooling(graph, node)
+            if node.op in ("onnx.ReduceMean", "onnx.ReduceMax"):
+                changed |= _to_pooling(graph, node, _axes(graph, node), node.attributes.get("keepdims", 1) == 0)
+            elif node.op == "onnx.GlobalMaxPool":
+                changed |= _to_pooling(graph, node, {2, 3}, False)
         return changed
 
 
-def _to_pooling(graph: Graph, node: Node) -> bool:
-    axes, dropped = _axes(graph, node), node.attributes.get("keepdims", 1) == 0
+def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) -> bool:
     image = _image(node.operand(0), axes, dropped)
     if image is None or not is_plain(node.result):
         return False
-    if not dropped:
-        edit.set_operands(node, [image])
-        edit.set_op(node, "globalavgpool", {})
-        return True
     shape = image.tensor_type.shape
     assert shape is not None
+    op, attributes = "globalavgpool", dict[str, Attribute]()
+    if node.op != "onnx.ReduceMean":
+        window = tuple(size for size in shape[2:] if isinstance(size, int))
+        if len(window) < 2:
+            return False
+        op, attributes = "maxpool2d", {"kernel": window}
+    if not dropped:
+        edit.set_operands(node, [image])
+        edit.set_op(node, op, attributes)
+        return True
     pooled = Type(F32, (*shape[:2], 1, 1))
     name = edit.unique_name(graph, f"{node.name}.pool")
-    pool = edit.add_node(graph, "globalavgpool", [image], {name: pooled}, before=node, source=node.source)
+    pool = edit.add_node(graph, op, [image], {name: pooled}, attributes, before=node, source=node.source)
     edit.set_operands(node, [pool.result])
     edit.set_op(node, "flatten", {})
     return True
 
 
 def _axes(graph: Graph, node: Node) -> set[int] | None:
-    """The axes over which the mean goes, counted from the front of four; None if they are not constant."""
+    """The axes over which the reduction goes, counted from the front of four; None if they are not constant."""
     given = node.attributes.get("axes")
     if len(node.operands) > 1:
         data = constant(graph, node.operands[1])
@@ -64,7 +73,7 @@ def _axes(graph: Graph, node: Node) -> set[int] | None:
 
 
 def _image(x: Value, axes: set[int] | None, dropped: bool) -> Value | None:
-    """The image [N,C,H,W] whose channels have their mean taken, or None if it is another mean."""
+    """The image [N,C,H,W] whose channels are reduced, or None if it is another reduction."""
     if not is_float(x) or len(x.tensor_type.shape or ()) != 4:
         return None
     if axes == {2, 3}:

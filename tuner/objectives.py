@@ -67,7 +67,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A figure of the estimate of the fastest plan on a board.
+    """A figure of the estimate of the fastest plan on a board, made without the search for common sub-sums.
 
     graph: in the formats of tensors that are no targets, FIXED 16 over their float ranges. Formats that cannot be
     built, or not on this board, cost infinitely much.

@@ -1,4 +1,4 @@
-"""fuse-batchnorm: normalisation after a sum becomes part of its weights and bias.
+"""fuse-batchnorm and expand-batchnorm: normalisation after a sum goes into its weights and bias; any other is a sum.
 
     factor = scale / sqrt(var + epsilon)          w' = w factor          b' = (b - mean) factor + shift
 
@@ -18,7 +18,7 @@ from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import real
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, constant, is_bare_sum, is_plain, only_reader
+from bitwright.passes.chains import absorb, constant, is_bare_sum, is_float, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,45 @@ class FuseBatchnorm(Pass):
         if changed:
             edit.erase_unread_weights(graph)
         return changed
+
+
+@dataclass(frozen=True)
+class ExpandBatchnorm(Pass):
+    """batchnorm of an image that no sum gives becomes a depthwise conv2d of one pixel, of rows a mul and an add.
+
+    - %bn = batchnorm(%x, %scale, %shift, %mean, %var) : f32[N,8,6,6]
+    + %bn = conv2d(%x, %bn.factor, %bn.shift) {groups=8, kernel=[1,1]} : f32[N,8,6,6]
+    """
+
+    name: ClassVar[str] = "expand-batchnorm"
+
+    def run(self, graph: Graph, context: Context) -> bool:
+        nodes = [node for node in graph.nodes if node.op == "batchnorm" and _expand(graph, node)]
+        if nodes:
+            edit.erase_unread_weights(graph)
+        return bool(nodes)
+
+
+def _expand(graph: Graph, node: Node) -> bool:
+    """Whether the numbers are constants, and the shape one that an op takes."""
+    map, x = _normalisation(graph, node), node.operand(0)
+    rank = len(x.tensor_type.shape or ())
+    if map is None or rank not in (2, 4) or not is_float(x, node.result):
+        return False
+    factor, shift = (numbers.astype(np.float32) for numbers in map)
+    first, second = (edit.unique_name(graph, f"{node.name}.{name}") for name in ("factor", "shift"))
+    behind = edit.add_weight(graph, second, Tensor(shift))
+    if rank == 4:
+        row = edit.add_weight(graph, first, Tensor(factor.reshape(-1, 1, 1, 1)))
+        edit.set_operands(node, [x, row, behind])
+        edit.set_op(node, "conv2d", {"groups": len(factor), "kernel": (1, 1)})
+        return True
+    scale = edit.add_weight(graph, first, Tensor(factor))
+    name = edit.unique_name(graph, f"{node.name}.scaled")
+    scaled = edit.add_node(graph, "mul", [x, scale], {name: node.result.type}, before=node, source=node.source)
+    edit.set_operands(node, [scaled.result, behind])
+    edit.set_op(node, "add", {})
+    return True
 
 
 def _fuse_next(graph: Graph, node: Node) -> bool:

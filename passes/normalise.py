@@ -12,6 +12,7 @@ from bitwright.passes.batch import OpenBatch
 from bitwright.passes.ceilings import ExplicitPads
 from bitwright.passes.dense import RecogniseDense
 from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.lines import WidenLines
 from bitwright.passes.pads import FusePads
 from bitwright.passes.reductions import RecogniseReductions
 from bitwright.passes.reshapes import MergeReshapes
@@ -22,8 +23,9 @@ MOST_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Normalise(Pass):
-    """Passes that regularise, again and again until nothing changes: remove-identities, open-batch, fuse-pads,
-    explicit-pads, recognise-dense, recognise-affine, recognise-reductions, cancel-transposes and merge-reshapes.
+    """Passes that regularise, again and again until nothing changes: remove-identities, open-batch, widen-lines,
+    fuse-pads, explicit-pads, recognise-dense, recognise-affine, recognise-reductions, cancel-transposes and
+    merge-reshapes.
 
     Attributes are regular and Constant nodes are weights since the import.
 
@@ -38,6 +40,7 @@ class Normalise(Pass):
         steps: list[Pass] = [
             RemoveIdentities(),
             OpenBatch(),
+            WidenLines(),
             FusePads(),
             ExplicitPads(),
             RecogniseDense(),

@@ -8,7 +8,7 @@ from typing import ClassVar
 from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import integers
-from bitwright.ir.types import F32, Type
+from bitwright.ir.types import F32, Shape, Type
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import constant, is_float, is_plain, producer
 
@@ -20,7 +20,8 @@ class RecogniseReductions(Pass):
     """ReduceMean over both axes of the image becomes globalavgpool, ReduceMax and GlobalMaxPool become maxpool2d with a
     window of the whole image, flattened where the axes are dropped.
 
-    The image may also come channels last, as the transpose of one that does not, if the axes are dropped.
+    The image may also come channels last, as the transpose of one that does not, if the axes are dropped. Reductions
+    over a line become ONNX's global poolings, which widen-lines takes.
 
     - %mean = onnx.ReduceMean(%x) {axes=[2,3], keepdims=0} : f32[N,8]
     + %mean.pool = globalavgpool(%x) : f32[N,8,1,1]
@@ -34,7 +35,7 @@ class RecogniseReductions(Pass):
         for node in list(graph.nodes):
             if node.op in ("onnx.ReduceMean", "onnx.ReduceMax"):
                 changed |= _to_pooling(graph, node, _axes(graph, node), node.attributes.get("keepdims", 1) == 0)
-            elif node.op == "onnx.GlobalMaxPool":
+            elif node.op == "onnx.GlobalMaxPool" and len(node.operand(0).tensor_type.shape or ()) == 4:
                 changed |= _to_pooling(graph, node, {2, 3}, False)
         return changed
 
@@ -45,17 +46,15 @@ def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) 
         return False
     shape = image.tensor_type.shape
     assert shape is not None
-    op, attributes = "globalavgpool", dict[str, Attribute]()
-    if node.op != "onnx.ReduceMean":
-        window = tuple(size for size in shape[2:] if isinstance(size, int))
-        if len(window) < 2:
-            return False
-        op, attributes = "maxpool2d", {"kernel": window}
+    pooling = _pooling(node, shape)
+    if pooling is None:
+        return False
+    op, attributes = pooling
     if not dropped:
         edit.set_operands(node, [image])
         edit.set_op(node, op, attributes)
         return True
-    pooled = Type(F32, (*shape[:2], 1, 1))
+    pooled = Type(F32, (*shape[:2], *(1 for _ in shape[2:])))
     name = edit.unique_name(graph, f"{node.name}.pool")
     pool = edit.add_node(graph, op, [image], {name: pooled}, attributes, before=node, source=node.source)
     edit.set_operands(node, [pool.result])
@@ -63,22 +62,35 @@ def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) 
     return True
 
 
+def _pooling(node: Node, shape: Shape) -> tuple[str, dict[str, Attribute]] | None:
+    """The op that reduces all pixels, with its attributes; None if it needs a size that is open."""
+    is_mean = node.op == "onnx.ReduceMean"
+    if len(shape) == 3:
+        return "onnx.GlobalAveragePool" if is_mean else "onnx.GlobalMaxPool", {}
+    if is_mean:
+        return "globalavgpool", {}
+    window = tuple(size for size in shape[2:] if isinstance(size, int))
+    return ("maxpool2d", {"kernel": window}) if len(window) == 2 else None
+
+
 def _axes(graph: Graph, node: Node) -> set[int] | None:
-    """The axes over which the reduction goes, counted from the front of four; None if they are not constant."""
+    """The axes over which the reduction goes, counted from the front; None if they are not constant."""
     given = node.attributes.get("axes")
     if len(node.operands) > 1:
         data = constant(graph, node.operands[1])
         given = None if data is None else tuple(int(axis) for axis in data.reshape(-1))
-    return {int(axis) % 4 for axis in given if isinstance(axis, int)} if isinstance(given, tuple) else None
+    rank = max(len(node.operand(0).tensor_type.shape or ()), 1)
+    return {int(axis) % rank for axis in given if isinstance(axis, int)} if isinstance(given, tuple) else None
 
 
 def _image(x: Value, axes: set[int] | None, dropped: bool) -> Value | None:
-    """The image [N,C,H,W] whose channels are reduced, or None if it is another reduction."""
-    if not is_float(x) or len(x.tensor_type.shape or ()) != 4:
+    """The image [N,C,H,W] or line [N,C,L] whose channels are reduced, or None if it is another reduction."""
+    rank = len(x.tensor_type.shape or ())
+    if not is_float(x) or rank not in (3, 4):
         return None
-    if axes == {2, 3}:
+    if axes == set(range(2, rank)):
         return x
     turn = producer(x, "transpose")
-    if axes == {1, 2} and dropped and turn is not None and integers(turn, "perm") == CHANNELS_LAST:
+    if rank == 4 and axes == {1, 2} and dropped and turn is not None and integers(turn, "perm") == CHANNELS_LAST:
         return turn.operand(0)
     return None

@@ -7,7 +7,7 @@ from bitwright.passes.activations import FuseActivations
 from bitwright.passes.affine import RecogniseAffine
 from bitwright.passes.base import Pass
 from bitwright.passes.batch import OpenBatch
-from bitwright.passes.batchnorm import FuseBatchnorm
+from bitwright.passes.batchnorm import ExpandBatchnorm, FuseBatchnorm
 from bitwright.passes.ceilings import ExplicitPads
 from bitwright.passes.constants import FoldConstants, RemoveDead
 from bitwright.passes.dense import RecogniseDense
@@ -16,6 +16,7 @@ from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.lines import WidenLines
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pads import FusePads
 from bitwright.passes.pooling import FusePooling
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         DeriveAccumulators,
         DropSoftmax,
         ExpandActivations,
+        ExpandBatchnorm,
         ExplicitPads,
         FoldConstants,
         FoldShapes,
@@ -59,11 +61,12 @@ PASSES: dict[str, type[Pass]] = {
         RemoveDead,
         RemoveIdentities,
         SplitChannels,
+        WidenLines,
     )
 }
 
 # What every network goes through before formats are chosen: it computes the same, in fewer and more regular nodes.
 STRUCTURE = (
     "freeze-inputs,recognise-quantizers,fold-constants,fold-shapes,normalise,remove-dead,"
-    "expand-activations,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
+    "expand-activations,fuse-batchnorm,expand-batchnorm,fuse-batchnorm,fuse-activations,fuse-pooling,remove-dead"
 )

@@ -18,7 +18,7 @@ from bitwright.backends.hls.stages.layer import OPEN
 from bitwright.backends.hls.stages.numbers import SINGLE, is_integer
 from bitwright.backends.hls.stages.points import concat_stages, point_stages, product_stages, rounding
 from bitwright.backends.hls.stages.pools import mean_stages, pool_stages
-from bitwright.backends.hls.stages.refusals import format_of, frame_of, keeps_format, refused, why_not
+from bitwright.backends.hls.stages.refusals import format_of, frame_of, keeps_format, refused, shape_of, why_not
 from bitwright.backends.hls.stages.sums import sum_stages
 from bitwright.ir.edit import unique_name
 from bitwright.ir.errors import CompileError
@@ -35,7 +35,7 @@ def stages_of(graph: Graph) -> list[Stage]:
     value = graph.inputs[0]
     port, *entry = _entry(graph, value)
     assert isinstance(port, PortStage)
-    flows = {id(value): Flow(value.name, port.shape)}  # [C,H,W], or [K]
+    flows = {id(value): Flow(value.name, frame_of(value))}
     found: list[Stage] = [port, *entry]
     ends = len(found)
     for node in graph.nodes:
@@ -114,7 +114,7 @@ def _entry(graph: Graph, value: Value) -> list[Stage]:
     if is_integer(port.format) or port.format == SINGLE:
         return [port]
     outer = replace(port, name=unique_name(graph, f"{value.name}.in"), format=SINGLE)
-    flow = Flow(outer.name, port.shape)
+    flow = Flow(outer.name, frame_of(value))
     node = value.uses[0][0]
     return [outer, rounding(node, flow, SINGLE, port.format, value.name, f"%{value.name} in its format", OPEN)]
 
@@ -135,7 +135,7 @@ def _exit(graph: Graph, value: Value, flow: Flow, taken: set[str]) -> list[Stage
 
 def _port(graph: Graph, value: Value, is_input: bool, taken: Collection[str] = ()) -> PortStage:
     """One end. Its name is the outside's for an output, made longer while a stage is called so."""
-    frame = frame_of(value)
+    shape = shape_of(value)
     format = format_of(value, "input" if is_input else "output")
     outside = graph.input_name(value) if is_input else graph.outputs[0].name
     renamed = "" if outside == value.name else f" as {quote(outside)}"
@@ -147,19 +147,19 @@ def _port(graph: Graph, value: Value, is_input: bool, taken: Collection[str] = (
         name=name,
         line=line,
         format=format,
-        elements=int(np.prod(frame)),
+        elements=int(np.prod(shape)),
         outside=outside,
-        shape=frame,
-        order=(1, 2, 0) if len(frame) == 3 else tuple(range(len(frame))),
+        shape=shape,
+        order=(*range(1, len(shape)), 0),
         is_input=is_input,
     )
 
 
 def _flatten(node: Node, x: Flow) -> Made:
-    """No stage: the dense after it takes the stream as it comes, and one pixel is a row of its channels."""
+    """No stage: the dense after it takes the stream as it comes; pixels in other rows come one after another, too."""
     keeps_format(node)
     frame = frame_of(node.result)
-    if np.prod(frame) != np.prod(x.layout) or (len(frame) == 3 and x.positions > 1):
+    if np.prod(frame) != np.prod(x.layout) or (len(frame) == 3 and frame[0] != x.channels):
         raise refused(node, "it does not give one row a sample")
     return Made([], Flow(x.stream, frame if len(frame) == 3 else x.layout))
 

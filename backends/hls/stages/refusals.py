@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from bitwright.backends.hls.stages.numbers import WIDEST, Number, Scaled, computes_in_float, flowing
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Node, Value
 from bitwright.ir.ops import integer, integers, string
 from bitwright.ir.text import node_text
-from bitwright.ir.types import Type
+from bitwright.ir.types import Shape, Type
 
 WIDEST_ACCUMULATOR = 63
 WIDEST_MIXED = 24  # bits of a FIXED that meets FLOAT: float32 has its integers
@@ -39,9 +41,18 @@ def why_not(node: Node) -> str | None:
     shape = node.result.type.shape if isinstance(node.result.type, Type) else None
     if shape is None or not all(isinstance(dim, int) for dim in shape[1:]):
         return f"its result has no fixed shape: {node.result.type}"
-    if node.op in _WITHOUT_STAGE and len(shape) != 2 and shape[2:] != (1, 1):
-        return "only a reshape to one row a sample needs no engine"
+    if node.op in _WITHOUT_STAGE and len(shape) != 2 and not _keeps_pixels(node.operand(0), shape):
+        return "only a reshape to one row a sample, or of the pixels alone, needs no engine"
     return None
+
+
+def _keeps_pixels(x: Value, shape: Shape) -> bool:
+    """Whether what a reshape of x gives has the same channels, of as many pixels: these come one after another."""
+    before = x.tensor_type.shape
+    if before is None or len(before) < 2 or len(shape) < 3 or before[1] != shape[1]:
+        return False
+    sizes = [[size for size in one[2:] if isinstance(size, int)] for one in (before, shape)]
+    return len(sizes[0]) == len(before) - 2 and math.prod(sizes[0]) == math.prod(sizes[1])
 
 
 def _streams(node: Node) -> list[Value]:
@@ -96,10 +107,19 @@ def float_width(node: Node, number: Number) -> None:
 
 
 def frame_of(value: Value) -> tuple[int, ...]:
-    """The shape of one sample. Raises CompileError if it is neither [C,H,W] nor [K] of fixed size."""
+    """How one sample is laid out: [C,H,W] or [K], a line [C,L] as an image of one row.
+
+    Raises CompileError if it is neither of fixed size.
+    """
+    frame = shape_of(value)
+    return (frame[0], 1, frame[1]) if len(frame) == 2 else frame
+
+
+def shape_of(value: Value) -> tuple[int, ...]:
+    """The shape of one sample. Raises CompileError if it is no [C,H,W], [C,L] or [K] of fixed size."""
     shape = value.tensor_type.shape
-    if shape is None or len(shape) not in (2, 4) or not all(isinstance(dim, int) for dim in shape[1:]):
-        raise CompileError(f"%{value.name} : {value.type} is no [N,C,H,W] or [N,K] of fixed size")
+    if shape is None or len(shape) not in (2, 3, 4) or not all(isinstance(dim, int) for dim in shape[1:]):
+        raise CompileError(f"%{value.name} : {value.type} is no [N,C,H,W], [N,C,L] or [N,K] of fixed size")
     return tuple(dim for dim in shape[1:] if isinstance(dim, int))
 
 

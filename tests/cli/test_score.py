@@ -1,0 +1,71 @@
+"""bitwright score: the accuracy of float and of formats."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Network, Result, Run, write
+
+
+def test_score_measures_float_and_formats(tiny: Network, built: Path, run: Run) -> None:
+    assert run("score", tiny.onnx, "--data", tiny.data) == Result(
+        0, "top1 1.0000 on 60 samples (float32 arithmetic)\n", ""
+    )
+    result = run("score", tiny.onnx, "--data", tiny.data, "--formats", "FIXED 6")
+    found = re.fullmatch(r"top1 (\d\.\d{4}) on 60 samples \(exact arithmetic\)\n", result.out)
+    assert found
+    assert float(found[1]) > 0.8
+    assert run("score", built, "--data", tiny.data).out == result.out
+    assert run("score", built / "model.ir", "--data", tiny.data).out == result.out
+    report = json.loads((built / "report.json").read_text())
+    assert report["accuracy"]["value"] == pytest.approx(float(found[1]), abs=1e-4)
+
+
+def test_score_takes_formats_from_a_file(tiny: Network, tmp_path: Path, run: Run) -> None:
+    file = write(tmp_path / "formats.txt", "conv1.weight FIXED 2 3\nfc2.weight EXP 2\n")
+    result = run("score", tiny.onnx, "--data", tiny.data, "--formats", file, "--json")
+    found = json.loads(result.out)
+    assert found["value"] < 1
+    assert found["exact"] is False
+
+
+@pytest.mark.parametrize("limit", [1, 7])
+def test_score_takes_the_first_samples(limit: int, tiny: Network, run: Run) -> None:
+    result = run("score", tiny.onnx, "--data", tiny.data, "--limit", limit, "--json")
+    assert json.loads(result.out) == {"metric": "top1", "value": 1.0, "samples": limit, "exact": False}
+
+
+def test_score_agrees_with_the_float_network(tiny: Network, built: Path, tmp_path: Path, run: Run) -> None:
+    """Agreement is with the network in float, also when the formats are the model's own."""
+    np.savez(tmp_path / "x.npz", x=tiny.x)  # needs no labels
+    values = {}
+    for name, arguments in {
+        "float": [tiny.onnx],
+        "given": [tiny.onnx, "--formats", "FIXED 3"],
+        "own": [built],
+        "other": [built, "--formats", "FIXED 16"],
+    }.items():
+        result = run("score", *arguments, "--data", tmp_path / "x.npz", "--metric", "agreement", "--json")
+        found = json.loads(result.out)
+        assert (found["metric"], found["samples"]) == ("agreement", 60)
+        values[name] = found["value"]
+    assert values["float"] == 1
+    assert values["given"] < 1
+    top1 = json.loads(run("score", built, "--data", tiny.data, "--json").out)["value"]
+    assert values["own"] == pytest.approx(top1)  # the labels are the float network's decisions
+    assert values["other"] == 1
+
+
+def test_score_knows_more_metrics(tiny: Network, tmp_path: Path, run: Run) -> None:
+    def metric(name: str) -> Result:
+        return run("score", tiny.onnx, "--data", tiny.data, "--metric", name)
+
+    assert metric("top5").out == "top5 1.0000 on 60 samples (float32 arithmetic)\n"
+    own = write(
+        tmp_path / "own.py", "def margin(scores, labels):\n    return len(labels) + (scores.shape == (60, 3))\n"
+    )
+    assert metric(f"{own}:margin").out == "margin 61.0000 on 60 samples (float32 arithmetic)\n"

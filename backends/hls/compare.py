@@ -6,7 +6,8 @@ comes out of it may differ by
 
     one quantum of its format there + 2^-20 sum |w| |x|        sums, and likewise what a mean, add or mul adds up
 
-and the outputs, at the end of all layers, by what `deviation` of stages/numbers.py says.
+but a BIN either has the judge's sign, or its sum is no more than the second amount away from 0. And the outputs, at the
+end of all layers, by what `deviation` of stages/numbers.py says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitwright.backends.hls.csim import Accelerator, Ints, Layer
-from bitwright.backends.hls.stages import as_integers, as_reals, deviation, flowing, pool_name, quantum
+from bitwright.backends.hls.stages import as_integers, as_reals, deviation, flowing, pool_name, quantum, takes_sign
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate, held, node_results
@@ -115,24 +116,26 @@ def _compare_locally(accelerator: Accelerator, graph: Graph, x: Array) -> list[L
     found: list[LayerComparison] = []
     values = {value.name: held(value, value.tensor.data) for value in separate.weights if value.tensor is not None}
 
-    def take(value: Value, wanted: Array, slack: Array) -> None:
-        values[value.name] = wanted
+    def take(value: Value, exact: Array, slack: Array) -> None:
+        wanted = values[value.name] = held(value, exact)
         number = flowing(value.type.number) if isinstance(value.type, Type) else None
         layer = layers.get(value.name)
         if layer is not None and number is not None:
             given = _channels_first(as_reals(number, layer.values), wanted.shape)
             apart = np.abs(given - wanted) > quantum(number, np.abs(wanted)) * (1 + 1e-6) + slack
+            if takes_sign(number):
+                apart &= np.abs(exact) > slack
             found.append(_listed(layer, apart, given, wanted))
             values[value.name] = given
 
     entry = separate.inputs[0]
-    take(entry, held(entry, x), np.zeros(1))
+    take(entry, x, np.zeros(1))
     for node, loose in zip(separate.nodes, bare.nodes, strict=True):
         operands = [None if value is None else values[value.name] for value in node.operands]
         (wanted,) = node_results(node, operands)
         (sizes,) = node_results(loose, [None if operand is None else np.abs(operand) for operand in operands])
         slack = np.zeros(1) if _only_moves(node) else SUM_ERROR * np.abs(sizes)
-        take(node.result, held(node.result, wanted), slack)
+        take(node.result, wanted, slack)
     return found
 
 

@@ -20,6 +20,7 @@ from bitwright.ir.formats import Canonical, Format
 ADD = Cost((200.0, 400.0), (200.0, 230.0), 0, 2)
 MULTIPLY = Cost((100.0, 330.0), (120.0, 150.0), 0, 3)
 COMPARE = Cost((20.0, 140.0), (0.0, 70.0))
+MULTIPLY_DEPTH = 4
 DEPTH = 20  # cycles of a pipeline with a product and a sum; 17 to 22 in reports
 TREE_LEVEL = 4  # cycles that a further level of additions takes
 SINGLE_BIAS = 127

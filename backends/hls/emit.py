@@ -46,6 +46,7 @@ from bitwright.backends.hls.stages import (
     is_integer,
     ports_of,
     step_of,
+    takes_sign,
 )
 from bitwright.ir.formats import Affine, Canonical
 
@@ -334,7 +335,8 @@ class _Emitter:
 def columns(stage: SumStage) -> dict[str, tuple[str, NDArray[Any]]]:
     """The tables of a number an output: their C++ type, with {} for the struct, and their numbers."""
     if isinstance(stage, FloatSumStage):
-        return {"bias": ("float", np.array([f"{float(number)!r}f" for number in stage.real_bias]))}
+        reals = {"bias": stage.real_bias, "scale": stage.scale}
+        return {name: ("float", np.array([f"{float(x)!r}f" for x in column])) for name, column in reals.items()}
     bias = {"bias": ("Const<{}::acc_bits>", stage.bias)}
     if isinstance(stage, ScaledSumStage):
         scales = {"multiplier": stage.multiplier, "offset": stage.offset}
@@ -358,6 +360,8 @@ def _format(format: Number) -> str:
         return f"Affine<{format.low}, {format.high}, {', '.join(words)}>"
     if format.n_e:
         return f"Float<{format.n_s}, {format.n_e}, {format.n_f}, {format.bias}>"
+    if takes_sign(format):
+        return f"Signs<{format.bias}>"
     name = "Fixed" if format.n_s else "UFixed"
     return f"{name}<{format.width}, {format.bias}>"
 

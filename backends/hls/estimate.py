@@ -18,8 +18,8 @@ DSP. A product of FIXED numbers of at least 6 bits on both sides takes one DSP (
 LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a DSP, and what splits packed products
     (packing.py); without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
-    The division of an average is two constant products and a comparison of its numbers' width.
-    Adders of constant weights take the place of products by adder_cost.py.
+    The division of an average is two constant products and a comparison of its numbers' width. BIN takes two bits as it
+    flows, and a mean in BIN no division. Adders of constant weights take the place of products by adder_cost.py.
 FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
     take turns, some trips are idle.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
@@ -65,6 +65,7 @@ from bitwright.backends.hls.stages import (
     Scan,
     Stage,
     SumStage,
+    takes_sign,
 )
 
 Ints = NDArray[np.int64]
@@ -298,6 +299,8 @@ def _mean_cost(stage: MeanStage) -> Cost:
     whole = max(1, bits - 1 - stage.shift)
     dsp = 2 * dsp_slices(whole, whole + stage.most.bit_length()) if whole >= DSP_LEAST_BITS else 0
     divide = (28.0 + bits, 64.0 + 4.0 * bits) if dsp else (2.0 * whole * whole, 6.0 * whole * whole + 4.0 * bits)
+    if takes_sign(stage.format):
+        dsp, divide = 0, (0.0, 0.0)
     if stage.scan is None:
         adders, kept = 1, stage.channels * bits / 32.0
     else:

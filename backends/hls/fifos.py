@@ -12,12 +12,16 @@ One word less and the join waits for token q for ever: the processes are determi
 time, so time plays no part in it. `bitwright csim --bounded` proves both.
 
 So that nothing waits at the design's interval either, every FIFO holds the most that is in it when two frames enter at
-that pace and no FIFO is ever full: a layer with a stride gives its rows in bursts, a slower one behind it takes them as
-they come. The tools' pipelines stand still while an input is empty, with tokens inside, so there is room for DEPTH
-tokens more, and where streams meet for DEPTH more for each loop on the slow side:
+that pace and none between stages is ever full (held.py): a layer with a stride gives its rows in bursts, a slower one
+behind it takes them as they come. The tools' pipelines stand still while an input is empty, with tokens inside. So a
+token comes out when `depth` more trips have been made, and `need` asks for what these read, in
 
-    depth       2 where no more than 2 are held, else most held + DEPTH + 1
-                at a join no less than max(least, most held) + DEPTH x loops of the slow side
+    standing    as least, for pipelines that stand still
+
+and there is room for the tokens in the pipeline before a FIFO, and where streams meet in those of the slow side:
+
+    depth       2 where no more than 2 are held, and no stage at either end is the slowest, else most held + depth + 1
+                at a join no less than standing, and most held + the depths of the slow side
 """
 
 from __future__ import annotations
@@ -29,26 +33,33 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.backends.hls.loops import DEPTH, Loop, Product, loops_of
+from bitwright.backends.hls.estimate import stage_cycles
+from bitwright.backends.hls.held import most_held, pipelines_of
+from bitwright.backends.hls.loops import Loop
 from bitwright.backends.hls.stages import DEFAULT_DEPTH, ForkStage, JoinStage, Stage
 
 Ints = NDArray[np.int64]
-
-FRAMES = 2  # that follow each other, for the most that a FIFO holds
 
 
 def sized(stages: Sequence[Stage], interval: int) -> list[Stage]:
     """The stages with the depths of the FIFOs that enter each, for a frame every `interval` cycles."""
     net = _Net(stages)
-    held = net.held(interval)
+    held = most_held(stages, interval)
+    slowest = [stage for stage in stages if stage_cycles(stage) >= interval - 1]
+    tight = {stream for stage in slowest for stream in (*stage.reads, *stage.writes)}
     found: list[Stage] = []
     for stage in stages:
-        depths = [DEFAULT_DEPTH if held[s] <= DEFAULT_DEPTH else held[s] + DEPTH + 1 for s in stage.reads]
+        depths = [
+            held[stream] + net.depth_before(stream) + 1
+            if held[stream] > DEFAULT_DEPTH or stream in tight
+            else DEFAULT_DEPTH
+            for stream in stage.reads
+        ]
         if isinstance(stage, JoinStage):
             sides = [net.side(stage, side) for side in (0, 1)]
-            stage = replace(stage, least=(sides[0][0], sides[1][0]))
-            for side, (least, margin) in enumerate(sides):
-                depths[side] = max(depths[side], max(least, held[stage.reads[side]]) + margin)
+            stage = replace(stage, least=(sides[0].least, sides[1].least))
+            for side, needed in enumerate(sides):
+                depths[side] = max(depths[side], needed.standing, held[stage.reads[side]] + needed.pipelines)
         net.depths |= dict(zip(stage.reads, depths, strict=True))
         found.append(replace(stage, depths=tuple(depths)))
     return found
@@ -64,7 +75,16 @@ class _Meeting:
     slow: str
     fast: str
     ahead: bool
-    loops: int  # on the slow side
+    pipelines: int  # depths of all loops on the slow side
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What the FIFO of a join's side needs: to go on if pipelines let all they hold go, and if they stand still."""
+
+    least: int
+    standing: int
+    pipelines: int
 
 
 class _Net:
@@ -73,8 +93,11 @@ class _Net:
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.loops: list[Loop] = []
         self.last: dict[str, Loop] = {}  # of each stage
+        self.depth: dict[int, int] = {}  # of each loop's pipeline
         for stage in stages:
-            self.loops += loops_of(stage)
+            for loop, depth in pipelines_of(stage):
+                self.loops.append(loop)
+                self.depth[id(loop)] = depth
             self.last[stage.name] = self.loops[-1]
         self.writer = {stream: loop for loop in self.loops for stream in loop.writes}
         self.reader = {stream: (loop, side) for loop in self.loops for side, stream in enumerate(loop.reads)}
@@ -98,21 +121,28 @@ class _Net:
 
     # ---- the least depth ------------------------------------------------------------------------------------------
 
-    def side(self, stage: JoinStage, fast: int) -> tuple[int, int]:
-        """The least depth of the FIFO that enters on a side, and the margin on top of what it holds."""
+    def depth_before(self, stream: str) -> int:
+        """The depth of the pipeline that writes a stream."""
+        return self.depth[id(self.writer[stream])]
+
+    def side(self, stage: JoinStage, fast: int) -> _Side:
+        """What the FIFO that enters on a side needs."""
         join = self.last[stage.name]
         slow = 1 - fast
         token = np.arange(join.tokens_in[slow], dtype=np.int64)
         trip = join.read_trip(slow, token)
         read = join.reads_until(fast, trip if fast < slow else trip - 1)  # a trip reads the left side first
         read = self._read_behind(stage.reads[fast], join.reads[fast], read)
-        least, margin = 1, 0
+        least = standing = 1
+        pipelines = 0
         for meeting in self._meetings(stage, slow, fast):
             need = self._need(join.reads[slow], token + 1, meeting.slow, {})
             written = self._written(meeting.fast, need if meeting.ahead else need - 1, stage.reads[fast])
             least = max(least, int((written - read).max()))
-            margin = max(margin, DEPTH * meeting.loops)
-        return least, margin
+            need = self._need(join.reads[slow], token + 1, meeting.slow, {}, standing=True)
+            standing = max(standing, int((self._written(meeting.fast, need, stage.reads[fast]) - read).max()))
+            pipelines = max(pipelines, meeting.pipelines)
+        return _Side(least, standing, pipelines)
 
     def _read_behind(self, outer: str, inner: str, read: Ints) -> Ints:
         """What has been read of the stream that enters a join when so much has been read behind its regrouping."""
@@ -137,16 +167,20 @@ class _Net:
                     yield _Meeting(a, b, b == one, self._way(a, stage.reads[slow], self.last[stage.name]))
 
     def _way(self, first: str, last: str, join: Loop) -> int:
-        """The loops on the longest way from a copy to a join."""
+        """The depths of the pipelines on the deepest way from a copy to a join."""
         streams = sorted(self.before[last] & (nx.descendants(self.graph, first) | {first}), key=self.order.__getitem__)
         length = {first: 0}
         for stream in streams:
             before = [length[s] for s in self.writer[stream].reads if s in length]
-            length.setdefault(stream, 1 + max(before, default=0))
-        return length[last] + (self.reader[last][0] is not join)
+            length.setdefault(stream, self.depth_before(stream) + max(before, default=0))
+        regrouping = self.reader[last][0]
+        return length[last] + (self.depth[id(regrouping)] if regrouping is not join else 0)
 
-    def _need(self, stream: str, count: Ints, copy: str, known: dict[str, Ints]) -> Ints:
-        """How many tokens of `copy` have been written before so many of `stream` can be; known: for each token."""
+    def _need(self, stream: str, count: Ints, copy: str, known: dict[str, Ints], standing: bool = False) -> Ints:
+        """How many tokens of `copy` have been written before so many of `stream` can be; known: for each token.
+
+        standing: pipelines stand still while an input is empty, so a token leaves when `depth` more trips are made.
+        """
         if stream == copy:
             return count
         loop = self.writer[stream]
@@ -154,14 +188,17 @@ class _Net:
             return np.zeros_like(count)
         if id(loop) in self.joins:  # asked once for all tokens, or every join would double the questions
             if stream not in known:
-                known[stream] = self._need_of_loop(loop, np.arange(1, loop.tokens_out + 1), copy, known)
+                tokens = np.arange(1, loop.tokens_out + 1)
+                known[stream] = self._need_of_loop(loop, tokens, copy, known, standing)
             return np.where(count > 0, known[stream][np.maximum(count - 1, 0)], 0)
-        return self._need_of_loop(loop, count, copy, known)
+        return self._need_of_loop(loop, count, copy, known, standing)
 
-    def _need_of_loop(self, loop: Loop, count: Ints, copy: str, known: dict[str, Ints]) -> Ints:
+    def _need_of_loop(self, loop: Loop, count: Ints, copy: str, known: dict[str, Ints], standing: bool) -> Ints:
         trip = loop.write_trip(np.maximum(count - 1, 0))
+        if standing:
+            trip = np.minimum(trip + self.depth[id(loop)], loop.trips - 1)
         asked = [
-            self._need(stream, np.where(count > 0, loop.reads_until(side, trip), 0), copy, known)
+            self._need(stream, np.where(count > 0, loop.reads_until(side, trip), 0), copy, known, standing)
             for side, stream in enumerate(loop.reads)
         ]
         return np.asarray(np.maximum.reduce(asked))
@@ -184,72 +221,3 @@ class _Net:
                 if out in way:
                     written[out] = np.maximum(written[out], given) if out in written else given
         return written[target]
-
-    # ---- what is held at the interval -----------------------------------------------------------------------------
-
-    def held(self, interval: int) -> dict[str, int]:
-        """The most that is ever in each FIFO between stages, where no FIFO is ever full."""
-        written: dict[str, Ints] = {}  # when each token is there
-        found: dict[str, int] = {}
-        for loop in self.loops:
-            late = [_late(loop, side, written[stream]) for side, stream in enumerate(loop.reads)]
-            for side, stream in enumerate(loop.reads):
-                if stream in self.outer:
-                    found[stream] = _most_held(written[stream], _read_times(loop, side, late))
-                del written[stream]
-            if not loop.writes:
-                continue
-            if type(loop) is Loop and len(late) == 1:  # a token in, a token out, in the same trip
-                times = _read_times(loop, 0, late) + DEPTH
-                written |= dict.fromkeys(loop.writes, times)
-                continue
-            reader, _ = self.reader[loop.writes[0]]
-            trips = _framed(loop.write_trip(_last_of_vectors(loop.tokens_out, reader)), loop.trips)
-            paced = (trips + 1) * interval // loop.trips  # as the input comes
-            times = trips + _behind(loop, late, trips) + DEPTH if loop.reads else paced
-            written |= dict.fromkeys(loop.writes, times)
-        return found
-
-
-def _framed(trips: Ints, of_frame: int) -> Ints:
-    """The trips of one frame, for frames that follow each other."""
-    return np.concatenate([trips + frame * of_frame for frame in range(FRAMES)])
-
-
-def _vector(loop: Loop) -> int:
-    """Tokens that the loop takes one a trip, so that the last one says when all were there."""
-    return loop.chunks if isinstance(loop, Product) else 1
-
-
-def _last_of_vectors(tokens: int, reader: Loop) -> Ints:
-    return np.arange(_vector(reader) - 1, tokens, _vector(reader), dtype=np.int64)
-
-
-def _late(loop: Loop, side: int, there: Ints) -> Ints:
-    """How far behind its trip number the loop runs once it has read each vector of a side."""
-    trips = _framed(loop.read_trip(side, _last_of_vectors(loop.tokens_in[side], loop)), loop.trips)
-    return np.maximum.accumulate(there - trips)
-
-
-def _behind(loop: Loop, late: Sequence[Ints], trips: Ints) -> Ints:
-    """How far behind the loop runs in each of these trips, those of one frame after another."""
-    of_frame = len(trips) // FRAMES
-    behind = np.zeros_like(trips)
-    for side, of_side in enumerate(late):
-        read = loop.reads_until(side, trips[:of_frame])
-        read = np.concatenate([read + frame * loop.tokens_in[side] for frame in range(FRAMES)]) // _vector(loop)
-        behind = np.maximum(behind, np.where(read > 0, of_side[read - 1], 0))
-    return behind
-
-
-def _read_times(loop: Loop, side: int, late: Sequence[Ints]) -> Ints:
-    """When each token of a side is read; where it is the only one, late says it already."""
-    trips = _framed(loop.read_trip(side, np.arange(loop.tokens_in[side], dtype=np.int64)), loop.trips)
-    return trips + (late[0] if len(late) == 1 else _behind(loop, late, trips))
-
-
-def _most_held(written: Ints, read: Ints) -> int:
-    """The most tokens in a FIFO, at the times when one is written; no less than what every FIFO holds anyway."""
-    if np.all(read[:-DEFAULT_DEPTH] < written[DEFAULT_DEPTH:]):
-        return DEFAULT_DEPTH
-    return int((np.arange(1, len(written) + 1) - np.searchsorted(read, written, "left")).max())

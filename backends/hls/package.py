@@ -24,7 +24,7 @@ from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.plan_file import plan_text
 from bitwright.backends.hls.reasons import header_pragmas, reason
 from bitwright.backends.hls.settings import Port, network_json, settings_tcl
-from bitwright.backends.hls.stages import PortStage, is_integer, largest, ports_of
+from bitwright.backends.hls.stages import PortStage, is_integer, largest, ports_of, takes_sign
 from bitwright.backends.hls.trips import estimated_trips
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import save
@@ -158,7 +158,7 @@ def _port(stage: PortStage) -> Port:
         -most if format.n_s else 0,
         most,
         stage.container,
-        kind="integer" if is_integer(format) else "float32",
+        kind="sign" if takes_sign(format) else "integer" if is_integer(format) else "float32",
         order=stage.order,
         beat_bits=stage.beat_bits,
         beat_elements=stage.beat,

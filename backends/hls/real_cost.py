@@ -1,7 +1,7 @@
 """What arithmetic in float32 or with a scale costs and how deep it is, beside the memories that every engine has.
 
 FLOAT. The vendor's cores and what brings other formats to float32, of cores.py. The pipelines are 20 cycles deep, and 4
-    more for each level of the adder tree.
+    more for each level of the adder tree, and for the scale of AFFINE weights, a product a row.
 AFFINE. On top of the integers' sums, for every output a product with its scale, by the laws of products of FIXED.
 """
 
@@ -41,7 +41,8 @@ def sum_depth(stage: SumStage, simd: Ints) -> Ints:
     """The same of a sum in many foldings at once; its tree of adders has a level for each doubling of simd."""
     if not isinstance(stage, FloatSumStage):
         return np.zeros_like(simd)
-    return np.asarray(cores.DEPTH - DEPTH + cores.TREE_LEVEL * np.ceil(np.log2(simd)).astype(np.int64))
+    tree = cores.TREE_LEVEL * np.ceil(np.log2(simd)).astype(np.int64)
+    return np.asarray(cores.DEPTH - DEPTH + cores.MULTIPLY_DEPTH * stage.scaled + tree)
 
 
 def float_arithmetic(stage: FloatStage) -> Cost:
@@ -50,6 +51,8 @@ def float_arithmetic(stage: FloatStage) -> Cost:
     if isinstance(stage, FloatSumStage):
         products = (cores.MULTIPLY + cores.ADD + cores.widen(stage.weight_format)) * (stage.pe * stage.simd)
         total = products + cores.widen(stage.in_format) * stage.width + (out + cores.clip(stage.clip)) * lanes
+        if stage.scaled:
+            total += cores.MULTIPLY * stage.pe + memory(stage.outputs // stage.pe, SINGLE.width * stage.pe)
         return total + (memory(stage.turns, SINGLE.width * stage.pe) if stage.simd < stage.inputs else Cost())
     if isinstance(stage, RealPointStage):
         return (cores.widen(stage.in_format) + cores.clip(stage.clip) + out) * lanes

@@ -36,7 +36,7 @@ _REASONS = (
     (r"PIPELINE II=1", "a trip starts in every cycle: it takes at most one token of each stream and one word a memory"),
     (r"ARRAY_RESHAPE variable=weights .*dim=2", "the weights of pe rows, which work side by side, are one word"),
     (r"ARRAY_RESHAPE variable=weights .*dim=3", "the weights of simd columns, which work side by side, are one word"),
-    (r"ARRAY_RESHAPE variable=(bias|shift|multiplier|offset) ", "the {0} of pe rows is one word"),
+    (r"ARRAY_RESHAPE variable=(bias|shift|multiplier|offset|scale) ", "the {0} of pe rows is one word"),
     (r"ARRAY_PARTITION variable=x ", "every element of the token is a float that all rows read"),
     (r"ARRAY_PARTITION variable=last ", "the sums that took turns are added in one trip"),
     (r"ARRAY_PARTITION variable=(totals|added) ", "the {0} of a trip are written side by side"),

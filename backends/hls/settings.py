@@ -24,7 +24,8 @@ class Port:
     `container_bits` bits, little-endian (two's complement where `low` is negative). The array has `shape`
     (without the batch axis); its axes go over the stream in `order` (the last one fastest; None: as they
     stand). A beat of `beat_bits` carries `beat_elements` elements from its low end up, the rest is zero
-    (None: one element a beat). `kind` "float32" sends the values as they are.
+    (None: one element a beat). `kind` "sign" has two integers, `low` and `high`; "float32" sends the values as they
+    are.
     """
 
     name: str
@@ -154,9 +155,9 @@ def _check_port(port: Port) -> None:
     ends = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     faults = {
         f"container_bits is {bits}": bits not in (8, 16, 32, 64),
-        f"kind is {port.kind!r}": port.kind not in ("integer", "float32"),
+        f"kind is {port.kind!r}": port.kind not in ("integer", "sign", "float32"),
         "float32 needs 32 bits": port.kind == "float32" and bits != 32,
-        f"the range {port.low} .. {port.high} is empty or wider than {bits} bits": port.kind == "integer"
+        f"the range {port.low} .. {port.high} is empty or wider than {bits} bits": port.kind != "float32"
         and not ends[0] <= port.low < port.high <= ends[1],
         f"the stream has {port.stream_bits} bits": not _is_stream_width(port.stream_bits),
         "a beat is narrower than its elements": port.stream_bits < bits * (port.beat_elements or 1),

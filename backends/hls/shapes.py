@@ -89,7 +89,9 @@ class Shapes:
             _scan(printer, stage.scan)
         sizes = {"positions": stage.positions, "inputs": stage.inputs, "outputs": stage.outputs}
         _numbers(printer, sizes | {"conv_groups": stage.groups})
-        if not isinstance(stage, FloatSumStage):
+        if isinstance(stage, FloatSumStage):
+            _flags(printer, {"has_scale": stage.scaled})
+        else:
             least, most = int(stage.shift.min()), int(stage.shift.max())
             _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
             if stage.products != ADDERS:

@@ -52,6 +52,14 @@ SPECIAL = {
       %apart.p = conv2d(%apart.d, %apart.p.w) {kernel=[1,1]} : FIXED<9>[N,4,5,6]
       output %apart.p as "apart.y"
     }""",
+    "signs": """graph @signs {
+      input %signs.x : FIXED<5>[N,2,4,5]
+      weight %signs.a.w = 000000d6 : FIXED<4>[3,2,3,3]
+      weight %signs.b.w = 000000d7 : BIN<1,B=2>[4,3,3,3]
+      %signs.a = conv2d(%signs.x, %signs.a.w) {kernel=[3,3], pads=[1,1,1,1]} : BIN<1>[N,3,4,5]
+      %signs.b = conv2d(%signs.a, %signs.b.w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<7>[N,4,4,5]
+      output %signs.b as "signs.y"
+    }""",
 }
 WITH_AP_TYPES = ("net3", "side", "apart")
 

@@ -64,6 +64,28 @@ TEXTS = {
       %single.q = mul(%single.s, %single.c) : FLOAT<32>[N,4,2,2]
       output %single.q
     }""",
+    # Weights with a bias or a scale a channel beside FLOAT, and BIN where it meets them.
+    "rows": """graph @rows {
+      input %rows.x : FLOAT<12>[N,2,5,6]
+      weight %rows.a.w = 000000e4 : AFFINE<5,scale={0.05,0.06,0.1}@0,zero={16,13,20}@0>[3,2,3,3]
+      weight %rows.a.b = 000000e5 : f32[3]
+      weight %rows.b.w = 000000e6 : FLOAT<7,E=3,B={3,5,4}@0>[3,3,1,1]
+      weight %rows.c.w = 000000e7 : FIXED<4,B={0,2,1}@0>[3,3,1,1]
+      weight %rows.d.w = 000000e8 : BIN<1,B={1,3,2}@0>[3,3,1,1]
+      weight %rows.e.w = 000000e9 : EXP<3,B={3,2,4,3}@0>[4,9,3,3]
+      weight %rows.f.w = 000000ea : AFFINE<4,scale=0.11,zero=7.3>[5,4]
+      %rows.a = conv2d(%rows.x, %rows.a.w, %rows.a.b) {act=relu, kernel=[3,3], pads=[1,1,1,1]} : FLOAT<12>[N,3,5,6]
+      %rows.b = conv2d(%rows.a, %rows.b.w) {kernel=[1,1]} : FLOAT<12>[N,3,5,6]
+      %rows.c = conv2d(%rows.a, %rows.c.w) {kernel=[1,1]} : BIN<1,B=1>[N,3,5,6]
+      %rows.d = conv2d(%rows.a, %rows.d.w) {kernel=[1,1]} : FLOAT<12>[N,3,5,6]
+      %rows.k = concat(%rows.b, %rows.d) {axis=1} : BIN<1>[N,6,5,6]
+      %rows.l = concat(%rows.k, %rows.c) {axis=1} : BIN<1>[N,9,5,6]
+      %rows.e = conv2d(%rows.l, %rows.e.w) {kernel=[3,3], pads=[1,1,1,1]} : FLOAT<14>[N,4,5,6]
+      %rows.s = globalavgpool(%rows.e) : FLOAT<14>[N,4,1,1]
+      %rows.r = flatten(%rows.s) : FLOAT<14>[N,4]
+      %rows.f = dense(%rows.r, %rows.f.w) : FLOAT<14>[N,5]
+      output %rows.f
+    }""",
     "affine": """graph @affine {
       input %affine.x : AFFINE<8,scale=0.0078,zero=128>[N,2,6,6]
       weight %affine.w = 000000d7 : AFFINE<6,scale=0.02,zero=30.3>[4,2,3,3]
@@ -327,7 +349,7 @@ def test_ap_types_give_the_same_bits(
     ap_flags: list[str],
     tmp_path: Path,
 ) -> None:
-    names = ("floats", "affine", "signed", "mixed", "channels")
+    names = ("floats", "rows", "affine", "signed", "mixed", "channels")
     made = networks.bundled([folders[name] for name in names], tmp_path / "ap.so", "-O0", *ap_flags)
     for name, accelerator in zip(names, made, strict=True):
         frames = cases[name].golden[0]
@@ -418,4 +440,5 @@ def test_every_engine_is_there(cases: dict[str, Case]) -> None:
     floats = [stage for stage in stages if isinstance(stage, FloatSumStage)]
     assert {stage.simd == stage.inputs for stage in floats} == {True, False}
     assert any(stage.turns > stage.sharing for stage in floats)
+    assert {stage.scaled for stage in floats} == {True, False}
     assert any(isinstance(stage.weight_format, Affine) for stage in scaled)

@@ -176,16 +176,16 @@ REFUSED = {
         ["%f = flatten(%x) {axis=2} : FIXED<8>[?,36]", "%y = flatten(%f) : FIXED<8>[?,36]"],
         "%f: it does not give one row a sample",
     ),
-    "AFFINE weights on FLOAT": (
-        ["%f = quantize(%x) : FLOAT<16>[N,2,6,6]", "weight %a.w = 000000c5 : AFFINE<8,scale=0.5,zero=3>[4,2,3,3]",
+    "FIXED weights of far steps on FLOAT": (
+        ["%f = quantize(%x) : FLOAT<16>[N,2,6,6]", "weight %a.w = 000000c5 : FIXED<16,B={0,9,0,0}@0>[4,2,3,3]",
          "%y = conv2d(%f, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        "%y: weights of AFFINE<8,scale=0.5,zero=3> have no engine with FLOAT activations; there are FLOAT and EXP "
-        "within float32, FIXED of at most 24 bits and BIN, one bias a tensor",
+        r"%y: weights of FIXED<16,B=\{0,9,0,0\}@0> have no engine with FLOAT activations; there are FLOAT and EXP "
+        "within float32, BIN, FIXED and AFFINE of at most 24 bits from the largest to the smallest channel's step",
     ),
-    "a FLOAT bias a channel": (
-        ["weight %a.w = 000000c5 : FLOAT<8,B={7,8,9,7}@0>[4,2,3,3]",
+    "a bias a channel beyond float32": (
+        ["weight %a.w = 000000c5 : FLOAT<8,B={7,8,9,300}@0>[4,2,3,3]",
          "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
-        r"%y: weights of FLOAT<8,B=\{7,8,9,7\}@0> have no engine with FLOAT activations; .*",
+        r"%y: weights of FLOAT<8,B=\{7,8,9,300\}@0> have no engine with FLOAT activations; .*",
     ),
     "FLOAT weights beyond float32": (
         ["weight %a.w = 000000c5 : FLOAT<16,E=9>[4,2,3,3]", "%y = conv2d(%x, %a.w) {kernel=[3,3]} : FIXED<8>[N,4,4,4]"],
@@ -194,6 +194,10 @@ REFUSED = {
     "a wide FIXED that meets FLOAT": (
         ["%p = quantize(%x) : FIXED<25>[N,2,6,6]", "%y = quantize(%p) : FLOAT<16>[N,2,6,6]"],
         "%y: a FIXED that meets FLOAT or AFFINE has at most 24 bits, not 25",
+    ),
+    "signs beyond float32": (
+        ["%p = quantize(%x) : BIN<1,B=-126>[N,2,6,6]", "%y = quantize(%p) : FLOAT<16>[N,2,6,6]"],
+        "%y: numbers of BIN<1,B=-126> meet FLOAT or AFFINE, and float32 does not reach them",
     ),
     "a scale without room": (
         ["%p = quantize(%x) : FIXED<32>[N,2,6,6]", "weight %a.w = 000000c5 : AFFINE<16,scale=0.5,zero=3>[4,2,3,3]",
@@ -267,7 +271,7 @@ def test_where_a_node_came_from_is_said() -> None:
 
 
 ACTIVATIONS = (
-    "engines take FIXED and UFIXED of at most 32 bits, FLOAT and EXP whose numbers float32 has, and AFFINE with a "
+    "engines take FIXED and UFIXED of at most 32 bits, BIN, FLOAT and EXP whose numbers float32 has, and AFFINE with a "
     'whole zero point, one format a tensor\n  help: choose formats with --formats "FIXED 8"'
 )
 
@@ -281,7 +285,7 @@ ACTIVATIONS = (
             "FLOAT<16,E=9>",
             "FLOAT<16,B=128>",
             "AFFINE<8,scale=0.5,zero=3.5>",
-            "BIN<1>",
+            "BIN<1,B={0,1}@1>",
             "FIXED<33>",
         ),
         *("FIXED<8,B={0,1}@1>", "FLOAT<8,B={7,8}@1>", "i64"),

@@ -72,7 +72,7 @@ class Port:
             return entry[key]
 
         self.name: str = take("name", lambda v: isinstance(v, str), "a string")
-        self.kind: str = take("kind", lambda v: v in ("integer", "float32"), '"integer" or "float32"')
+        self.kind: str = take("kind", lambda v: v in ("integer", "sign", "float32"), '"integer", "sign" or "float32"')
         self.shape = tuple(take("shape", lambda v: _integers(v) and min(v, default=1) > 0, "a list of sizes"))
         axes = list(range(len(self.shape)))
         order = take("order", lambda v: _integers(v) and sorted(v) == axes, f"a permutation of {axes}")
@@ -98,11 +98,11 @@ class Port:
         self._stream_shape = tuple(self.shape[axis] for axis in order)
         self._from_stream = (0, *(order.index(axis) + 1 for axis in axes))
         # float32 holds integers up to 2^24 exactly, and a power of two scales them without rounding
-        wide = self.kind == "integer" and max(-self.low, self.high) > 1 << 24
+        wide = self.kind != "float32" and max(-self.low, self.high) > 1 << 24
         self.value_dtype = np.dtype(np.float64 if wide else np.float32)
 
     def quantise(self, frames: Any, first: int = 0) -> Any:
-        """Frames as the integers that go in: rounded half to even in steps, saturated; NaN is refused."""
+        """Frames as the integers that go in: rounded half to even in steps, saturated, or as signs; NaN is refused."""
         x = np.asarray(frames)
         if x.shape[1:] != self.shape:
             hint = "; a single frame needs a batch axis in front, x[None]" if x.shape == self.shape else ""
@@ -114,6 +114,8 @@ class Port:
             raise ValueError(f"frame {frame} of the input {self.name!r} holds NaN or infinity")
         if self.kind == "float32":
             return values.astype(self.dtype)
+        if self.kind == "sign":
+            return np.where(values >= 0, self.high, self.low).astype(self.dtype)
         steps = np.rint(np.ldexp(values, -self.exponent))
         return np.clip(steps, self.low, self.high).astype(self.dtype)
 

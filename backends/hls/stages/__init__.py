@@ -33,6 +33,7 @@ from bitwright.backends.hls.stages.numbers import (
     quantum,
     span,
     step_of,
+    takes_sign,
 )
 from bitwright.backends.hls.stages.real_kinds import (
     ADDITION,
@@ -88,6 +89,7 @@ __all__ = [
     "span",
     "stages_of",
     "step_of",
+    "takes_sign",
     "why_not",
     "writers",
 ]

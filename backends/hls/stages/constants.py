@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import Ints, SumStage
 from bitwright.backends.hls.stages.layer import Layer, common
-from bitwright.backends.hls.stages.numbers import SINGLE, computes_in_float, is_integer
+from bitwright.backends.hls.stages.numbers import SINGLE, computes_in_float, is_integer, takes_sign
 from bitwright.backends.hls.stages.real_sums import float_stage, scaled_stage
-from bitwright.backends.hls.stages.refusals import WIDEST_EXACT, exact_bits, format_of, refused, shift_of
+from bitwright.backends.hls.stages.refusals import WIDEST_EXACT, exact_bits, format_of, refused, shift_of, shift_to
 from bitwright.ir.formats import Canonical, binary, exp, fixed
 from bitwright.ir.graph import Node, Value
 
@@ -53,7 +53,8 @@ def _product(layer: Layer, entering: Canonical, leaving: Canonical, numbers: Rea
     """Each number as an odd integer times a power of two."""
     integers, exponents = _odd(numbers)
     most = int(np.abs(integers).max(initial=1))
-    shift = np.where(integers == 0, 0, int(leaving.step_exponents) - int(entering.step_exponents) - exponents)
+    places = int(leaving.step_exponents) - int(entering.step_exponents) - exponents
+    shift = np.where((integers == 0) | takes_sign(leaving), 0, places)
     shift_of(layer.node, int(np.abs(shift).max(initial=0)))
     return SumStage(
         **common(layer),
@@ -83,7 +84,7 @@ def _sum(layer: Layer, entering: Canonical, leaving: Canonical, numbers: Reals) 
         weights=np.full((len(numbers), 1), 1 << up, np.int64),
         codes=np.full((len(numbers), 1), up + 1, np.int64),
         bias=bias.astype(np.int64),
-        shift=np.full(len(numbers), shift_of(node, int(leaving.step_exponents) - g + 1), np.int64),
+        shift=np.full(len(numbers), shift_to(node, leaving, int(leaving.step_exponents) - g + 1), np.int64),
         acc_bits=exact_bits(node, largest.bit_length() + 1),
         levels=up + 1,
         act=(None, None),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bitwright.backends.hls.stages.flow import Flow
 from bitwright.backends.hls.stages.kinds import Bounds
-from bitwright.backends.hls.stages.numbers import Number, Scaled, as_integers, largest
+from bitwright.backends.hls.stages.numbers import Number, Scaled, as_integers, largest, takes_sign
 from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.graph import Node
 from bitwright.ir.ops import real, string
@@ -75,7 +75,7 @@ def clip_of(node: Node) -> tuple[float, float]:
 
 def bounds_of(clip: tuple[float, float], number: Number) -> Bounds:
     """Real bounds as the integers that flow; None where the format ends before."""
-    if clip == RELU:
+    if clip == RELU and not takes_sign(number):
         return 0, None
     if clip == OPEN:
         return None, None

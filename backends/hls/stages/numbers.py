@@ -1,6 +1,7 @@
 """How the numbers of each kind flow: as integers in the order of the numbers, with zero at 0.
 
     FIXED, UFIXED   q              value q 2^step
+    BIN             1, -1          value q 2^-B; in two bits, since the padding of a convolution is 0
     FLOAT, EXP      +-code         the code without its sign, which grows with the number, made negative by the sign
     AFFINE          q - zero       value (q - zero) scale; the zero point is whole
 
@@ -22,6 +23,7 @@ Ints = NDArray[np.int64]
 
 SINGLE = float_format(32)
 WIDEST = 32
+WIDEST_MIXED = 24  # bits of a FIXED that meets FLOAT: float32 has its integers
 QUANTA = 4  # of the output's format that float32's roundings may move an output, after all layers
 RELATIVE = 2.0**-14
 
@@ -62,6 +64,18 @@ class Scaled:
         return f"AFFINE<{self.n},scale={self.scale!r}>"
 
 
+@dataclass(frozen=True)
+class Signs(Canonical):
+    """BIN as it flows: 1 and -1, and 0 as the padding around an image."""
+
+    @property
+    def width(self) -> int:
+        return 2
+
+    def __str__(self) -> str:
+        return str(Canonical(self.n_s, self.n_e, self.n_f, self.bias))
+
+
 Number = Canonical | Scaled
 
 
@@ -74,6 +88,8 @@ def flowing(format: Format | None) -> Number | None:
         return Scaled(format.n, min(format.low - zero, 0), max(format.high - zero, 1), float(format.scales))
     if not isinstance(format, Canonical) or format.axis is not None or format.width > WIDEST:
         return None
+    if format.kind == "BIN":
+        return Signs(1, 0, 0, format.bias)
     return format if format.kind in ("FIXED", "UFIXED") or in_single(format) else None
 
 
@@ -86,6 +102,11 @@ def in_single(format: Canonical) -> bool:
 def is_integer(number: Number) -> bool:
     """Whether a number flows as an integer times one power of two."""
     return isinstance(number, Canonical) and number.n_e == 0
+
+
+def takes_sign(number: Number) -> bool:
+    """Whether rounding to a format takes the sign alone, wherever the point is; that of 0 is +1."""
+    return isinstance(number, Signs)
 
 
 def computes_in_float(number: Number) -> bool:

@@ -11,7 +11,15 @@ from bitwright.backends.hls.stages.kinds import JoinStage, PointStage, Stage
 from bitwright.backends.hls.stages.layer import OPEN, bounds_of, clip_of
 from bitwright.backends.hls.stages.numbers import SINGLE, Number, is_integer
 from bitwright.backends.hls.stages.real_kinds import RealJoinStage, RealPointStage
-from bitwright.backends.hls.stages.refusals import exact_bits, float_width, format_of, frame_of, refused, shift_of
+from bitwright.backends.hls.stages.refusals import (
+    exact_bits,
+    float_width,
+    format_of,
+    frame_of,
+    refused,
+    shift_of,
+    shift_to,
+)
 from bitwright.ir.edit import unique_name
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Node
@@ -95,7 +103,7 @@ def _steps(node: Node, formats: tuple[Number, Number], format: Number) -> tuple[
     else:
         step, ups = first + second, (0, 0)
         largest = formats[0].max_code * formats[1].max_code
-    return exact_bits(node, largest.bit_length() + 1), ups, shift_of(node, _exponent(format) - step)
+    return exact_bits(node, largest.bit_length() + 1), ups, shift_to(node, format, _exponent(format) - step)
 
 
 def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
@@ -149,7 +157,7 @@ def _in_format(
 
 def _places(node: Node, given: Number, format: Number) -> int:
     """Places to the right from one format to another."""
-    return 0 if given == format else shift_of(node, _exponent(format) - _exponent(given))
+    return 0 if given == format else shift_to(node, format, _exponent(format) - _exponent(given))
 
 
 def _signed_bits(format: Number) -> int:

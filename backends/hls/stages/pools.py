@@ -17,7 +17,7 @@ from bitwright.backends.hls.stages.refusals import (
     frame_of,
     keeps_format,
     refused,
-    shift_of,
+    shift_to,
 )
 from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.formats import Canonical, binary
@@ -88,7 +88,7 @@ def _exact_sum(node: Node, in_format: Number, format: Number, pixels: int) -> tu
     """Of FIXED: places from the sum to the result, and bits of the sum."""
     assert isinstance(in_format, Canonical)
     assert isinstance(format, Canonical)
-    places = shift_of(node, int(format.step_exponents) - int(in_format.step_exponents))
+    places = shift_to(node, format, int(format.step_exponents) - int(in_format.step_exponents))
     sum_bits = (in_format.max_code * pixels).bit_length() + 1
     # The judge divides in float64; with this many bits to spare, no quotient is rounded onto a tie that it is not.
     exact_bits(node, sum_bits + max(-places, 0) + pixels.bit_length() + 1)

@@ -30,14 +30,23 @@ class OneVectorStage(SumStage):
 
 @dataclass(frozen=True, kw_only=True)
 class FloatSumStage(OneVectorStage):
-    """A conv2d or dense in float32. real_bias: float32, a number an output; clip: the activation's bounds."""
+    """A conv2d or dense in float32: a sum an output that begins with its bias, times its scale.
+
+    real_bias, scale: float32, a number an output; clip: the activation's bounds.
+    """
 
     real_bias: NDArray[np.float32]
+    scale: NDArray[np.float32]
     clip: tuple[float, float]
 
     @property
     def multiplies(self) -> bool:
         return False
+
+    @property
+    def scaled(self) -> bool:
+        """Whether there is a scale other than 1."""
+        return bool((self.scale != 1).any())
 
     @property
     def turns(self) -> int:

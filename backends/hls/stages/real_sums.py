@@ -1,9 +1,10 @@
 """conv2d and dense of FLOAT and AFFINE numbers as stages.
 
-FLOAT computes in float32. AFFINE is integers with a scale: of input x = s_x c, weights w = s_w (q - z) and output steps
-s_y, an output in steps is m (sum q c - z sum c) + b / s_y with m = s_x s_w / s_y. In hardware m, m z and b / s_y are
-multiples of 2^-shift, m with at most 24 bits (as many as float32 has), so the only roundings are those of m, m z, b and
-the last one: an output is off by at most half a step and (sum |q c| + sum |c| + 1) 2^-shift / 2 steps.
+FLOAT computes in float32, with the weights of float_weights.py. AFFINE is integers with a scale: of input x = s_x c,
+weights w = s_w (q - z) and output steps s_y, an output in steps is m (sum q c - z sum c) + b / s_y with
+m = s_x s_w / s_y. In hardware m, m z and b / s_y are multiples of 2^-shift, m with at most 24 bits (as many as float32
+has), so the only roundings are those of m, m z, b and the last one: an output is off by at most half a step and
+(sum |q c| + sum |c| + 1) 2^-shift / 2 steps.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.stages.float_weights import float_weights
 from bitwright.backends.hls.stages.kinds import Ints
 from bitwright.backends.hls.stages.layer import Layer, bounds_of, clip_of, common
-from bitwright.backends.hls.stages.numbers import in_single, step_of
+from bitwright.backends.hls.stages.numbers import WIDEST_MIXED, step_of
 from bitwright.backends.hls.stages.real_kinds import FloatSumStage, ScaledSumStage
-from bitwright.backends.hls.stages.refusals import WIDEST_ACCUMULATOR, WIDEST_MIXED, float_width, refused, shift_of
-from bitwright.ir.formats import Affine, Canonical, Format
+from bitwright.backends.hls.stages.refusals import WIDEST_ACCUMULATOR, float_width, refused, shift_to
+from bitwright.ir.formats import Affine, Format
 
 SCALE_BITS = 24  # of the multiplier, as many as float32 has
 LEAST_SCALE_BITS = 16
@@ -28,19 +30,18 @@ def float_stage(layer: Layer, format: Format | None, matrix: Reals, bias: Reals)
     """In float32. matrix: real numbers of the weights' format, [outputs, inputs] in the order of the stream."""
     for number in (layer.entering, layer.leaving):
         float_width(layer.node, number)
-    usable = isinstance(format, Canonical) and format.axis is None
-    kind = format.kind if usable and isinstance(format, Canonical) else ""
-    if not isinstance(format, Canonical) or not usable or not _has_weights(format, kind):
+    weights = float_weights(format, matrix)
+    if weights is None:
         raise refused(
             layer.node,
-            f"weights of {format} have no engine with FLOAT activations; there are FLOAT and EXP within float32, "
-            f"FIXED of at most {WIDEST_MIXED} bits and BIN, one bias a tensor",
+            f"weights of {format} have no engine with FLOAT activations; there are FLOAT and EXP within float32, BIN, "
+            f"FIXED and AFFINE of at most {WIDEST_MIXED} bits from the largest to the smallest channel's step",
         )
-    codes = format.integers(matrix) if kind == "FIXED" else format.encode(matrix).astype(np.int64)
+    codes, scale = weights.codes, weights.scale
     clip = clip_of(layer.node)
     return FloatSumStage(
         **common(layer),
-        weight_format=format,
+        weight_format=weights.format,
         weights=codes,
         codes=codes,
         bias=np.zeros(len(codes), np.int64),
@@ -48,7 +49,8 @@ def float_stage(layer: Layer, format: Format | None, matrix: Reals, bias: Reals)
         acc_bits=32,
         levels=0,
         act=bounds_of(clip, layer.leaving),
-        real_bias=bias.astype(np.float32),
+        real_bias=np.asarray(bias if scale is None else bias / scale, np.float32),
+        scale=np.ones(len(codes), np.float32) if scale is None else scale.astype(np.float32),
         clip=clip,
     )
 
@@ -77,7 +79,7 @@ def scaled_stage(
             break
     else:
         raise refused(layer.node, f"its sums leave no {LEAST_SCALE_BITS} bits for the scale: take narrower formats")
-    shift = shift_of(layer.node, places)
+    shift = shift_to(layer.node, y, places)
     return ScaledSumStage(
         **common(layer),
         weight_format=format,
@@ -102,9 +104,3 @@ def affine_codes(format: Affine, real: Reals, channels: int) -> tuple[Ints, Real
     shape = (-1, *[1] * (real.ndim - 1))
     codes = np.rint(real / scales.reshape(shape) + zeros.reshape(shape)).astype(np.int64)
     return codes - centre, scales, zeros - centre
-
-
-def _has_weights(format: Canonical, kind: str) -> bool:
-    if kind == "FIXED":
-        return format.width <= WIDEST_MIXED
-    return kind == "BIN" or in_single(format)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
-from bitwright.backends.hls.stages.numbers import WIDEST, Number, Scaled, computes_in_float, flowing
+from bitwright.backends.hls.stages.numbers import (
+    WIDEST,
+    WIDEST_MIXED,
+    Number,
+    Scaled,
+    computes_in_float,
+    flowing,
+    takes_sign,
+)
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Node, Value
 from bitwright.ir.ops import integer, integers, string
@@ -12,7 +20,6 @@ from bitwright.ir.text import node_text
 from bitwright.ir.types import Shape, Type
 
 WIDEST_ACCUMULATOR = 63
-WIDEST_MIXED = 24  # bits of a FIXED that meets FLOAT: float32 has its integers
 WIDEST_EXACT = 53  # bits of a number that the judge holds in float64, where no accumulator says otherwise
 CHANNELS_FIRST = (0, 3, 1, 2)
 ENGINES = (
@@ -93,17 +100,22 @@ def format_of(value: Value, what: str) -> Number:
     found = flowing(value.tensor_type.number)
     if found is None:
         raise CompileError(
-            f"{what} %{value.name} is {value.type}; engines take FIXED and UFIXED of at most {WIDEST} bits, FLOAT and "
-            "EXP whose numbers float32 has, and AFFINE with a whole zero point, one format a tensor",
+            f"{what} %{value.name} is {value.type}; engines take FIXED and UFIXED of at most {WIDEST} bits, BIN, FLOAT "
+            "and EXP whose numbers float32 has, and AFFINE with a whole zero point, one format a tensor",
             help='choose formats with --formats "FIXED 8"',
         )
     return found
 
 
 def float_width(node: Node, number: Number) -> None:
-    """Raise CompileError if a FIXED is too wide to meet FLOAT or AFFINE in float32."""
-    if not computes_in_float(number) and not isinstance(number, Scaled) and number.width > WIDEST_MIXED:
+    """Raise CompileError if a FIXED or BIN is too wide, or too far out, to meet FLOAT or AFFINE in float32."""
+    if computes_in_float(number) or isinstance(number, Scaled):
+        return
+    if number.width > WIDEST_MIXED:
         raise refused(node, f"a FIXED that meets FLOAT or AFFINE has at most {WIDEST_MIXED} bits, not {number.width}")
+    step = int(number.step_exponents)
+    if step < -126 or step + number.width > 127:
+        raise refused(node, f"numbers of {number} meet FLOAT or AFFINE, and float32 does not reach them")
 
 
 def frame_of(value: Value) -> tuple[int, ...]:
@@ -134,6 +146,11 @@ def shift_of(node: Node, places: int) -> int:
     if abs(places) >= WIDEST_ACCUMULATOR:
         raise refused(node, f"its sums lie {abs(places)} places from its result: the formats do not fit together")
     return places
+
+
+def shift_to(node: Node, format: Number, places: int) -> int:
+    """The same to a result of `format`: none where that takes the sign alone."""
+    return 0 if takes_sign(format) else shift_of(node, places)
 
 
 def exact_bits(node: Node, bits: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from bitwright.backends.hls.stages.flow import Flow, Made, pair, pool_name
 from bitwright.backends.hls.stages.kinds import Bounds, Ints, PoolStage, Stage, SumStage
 from bitwright.backends.hls.stages.layer import Layer, bias_of, common
-from bitwright.backends.hls.stages.numbers import Scaled, computes_in_float
+from bitwright.backends.hls.stages.numbers import Scaled, computes_in_float, takes_sign
 from bitwright.backends.hls.stages.real_sums import affine_codes, float_stage, scaled_stage
 from bitwright.backends.hls.stages.refusals import (
     WIDEST_ACCUMULATOR,
@@ -80,7 +80,7 @@ def _exact(layer: Layer, number: Canonical, weights: Array, sums: Accumulator) -
     if sums.bits > WIDEST_ACCUMULATOR:
         raise refused(node, f"its sums need {sums.bits} bits, engines have at most {WIDEST_ACCUMULATOR}")
     matrix = ordered(node, layer.x.layout, _steps(weights, sums.weight_exponents))
-    shift = int(layer.leaving.step_exponents) - sums.exponents
+    shift = np.where(takes_sign(layer.leaving), 0, int(layer.leaving.step_exponents) - sums.exponents)
     shift_of(node, int(np.abs(shift).max(initial=0)))
     codes, levels = _codes(node, number, matrix)
     return SumStage(
@@ -171,8 +171,9 @@ def _codes(node: Node, number: Canonical, matrix: Ints) -> tuple[Ints, int]:
 def _act(node: Node, format: Canonical) -> Bounds:
     """The activation's bounds in steps of the result, rounded like everything else; one beyond the format is open."""
     act = string(node, "act")
+    signs = takes_sign(format)
     if act == "relu":
-        return 0, None
+        return int(signs), None
     if act == "none":
         return None, None
     sums = accumulator(node)
@@ -181,7 +182,8 @@ def _act(node: Node, format: Canonical) -> Bounds:
     bounds: list[float] = []
     for bound in (real(node, "act_min"), real(node, "act_max")):
         on_steps = np.ldexp(np.rint(np.ldexp(bound, -sums.exponents)), sums.exponents)
-        rounded = set(np.clip(np.rint(on_steps / format.step), least - 1, most + 1).tolist())
+        steps = np.where(on_steps >= 0, 1, -1) if signs else np.rint(on_steps / format.step)
+        rounded = set(np.clip(steps, least - 1, most + 1).tolist())
         if len(rounded) > 1:
             raise refused(node, "the bound of its clip falls on different steps of its channels")
         bounds.append(rounded.pop())

@@ -188,6 +188,8 @@ def _range(format: tuple[str, list[int]]) -> tuple[int, int]:
     kind, numbers = format
     if kind == "Affine":
         return numbers[0], numbers[1]
+    if kind == "Signs":
+        return -1, 1
     return (
         (0, (1 << numbers[0]) - 1) if kind == "UFixed" else (1 - (1 << (numbers[0] - 1)), (1 << (numbers[0] - 1)) - 1)
     )

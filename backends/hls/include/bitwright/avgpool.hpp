@@ -57,7 +57,8 @@ typename L::Out::Type mean(Int<L::sum_bits> sum, int count, UInt<MeanOf<L>::plac
     const Wide twice = static_cast<Wide>(Wide(size - multiply<Wide>(quotient, divisor)) * 2);
     const bool odd = (quotient & Wide(1)) != 0;
     const Wide nearest = twice > divisor || (twice == divisor && odd) ? Wide(quotient + 1) : quotient;
-    const Wide rounded = negative ? Wide(-nearest) : nearest;
+    const Wide size_of = TakesSign<typename L::Out>::value ? Wide(1) : nearest;
+    const Wide rounded = negative ? Wide(-size_of) : size_of;
     BITWRIGHT_TRACE_ROUNDED(L, rounded);
     const Wide low = static_cast<Wide>(L::Out::min), high = static_cast<Wide>(L::Out::max);
     return static_cast<typename L::Out::Type>(rounded < low ? low : rounded > high ? high : rounded);

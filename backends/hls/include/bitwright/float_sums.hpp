@@ -3,13 +3,15 @@
 // pe * simd products and a tree of adders a row work in every cycle. An addition takes up to `addition` cycles, so a
 // row's sum must not meet itself sooner: chunk after chunk of the vector, all rows take their turns, at least so many
 // that the sum is back. Where fewer rows share a vector, some turns are idle; with one chunk nothing is carried at all.
-// The sums go round in a shift register of `turns` places, and no buffer holds the vector.
+// The sums go round in a shift register of `turns` places, and no buffer holds the vector. A sum may be multiplied by a
+// scale of its row, where weights are integers times that.
 //
-// A layer L defines   what fold.hpp asks for but acc_bits, Out (format), act_low, act_high (float; the activation).
+// A layer L defines   what fold.hpp asks for but acc_bits, Out (format), act_low, act_high (float; the activation),
+//                     has_scale (some scale is not 1).
 // Tables   weights[Fold<L>::folds][pe][simd]: vector by vector, chunk by chunk, the groups of rows that go over it;
-//          bias[Fold<L>::groups][pe] in float32.
+//          bias and scale[Fold<L>::groups][pe] in float32.
 // Cycles: positions * vectors * chunks * turns, Turns<L>::trips. Memory: a ROM of `folds` words of
-// pe * simd * Weight::bits bits, one of `groups` words of pe floats.
+// pe * simd * Weight::bits bits, one of `groups` words of pe floats, two with a scale.
 #ifndef BITWRIGHT_FLOAT_SUMS_HPP
 #define BITWRIGHT_FLOAT_SUMS_HPP
 
@@ -61,10 +63,11 @@ template <class L>
 void float_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
                   hls::stream<Vec<typename L::Out, L::pe>>& out,
                   const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
-                  const float bias[Fold<L>::groups][L::pe]) {
+                  const float bias[Fold<L>::groups][L::pe], const float scale[Fold<L>::groups][L::pe]) {
 #pragma HLS ARRAY_RESHAPE variable=weights complete dim=2
 #pragma HLS ARRAY_RESHAPE variable=weights complete dim=3
 #pragma HLS ARRAY_RESHAPE variable=bias complete dim=2
+#pragma HLS ARRAY_RESHAPE variable=scale complete dim=2
     using F = Fold<L>;
     constexpr int turns = Turns<L>::turns;
     BITWRIGHT_TRACE_STREAM(out);
@@ -109,7 +112,8 @@ void float_matvec(hls::stream<Vec<typename L::In, Fold<L>::width>>& in,
             Vec<typename L::Out, L::pe> y;
             BITWRIGHT_TOKEN(y);
             for (int p = 0; p < L::pe; ++p) {
-                y[p] = Real<typename L::Out>::nearest(real::clipped(sums[p], L::act_low, L::act_high));
+                const float value = L::has_scale ? sums[p] * scale[group][p] : sums[p];
+                y[p] = Real<typename L::Out>::nearest(real::clipped(value, L::act_low, L::act_high));
             }
             out.write(y);
         }
@@ -137,25 +141,25 @@ namespace process {
 template <class L>
 void float_conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
                   const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
-                  const float bias[Fold<L>::groups][L::pe]) {
+                  const float bias[Fold<L>::groups][L::pe], const float scale[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
     hls::stream<Vec<typename L::In, Fold<L>::width>> windows("windows");
 #pragma HLS STREAM variable=windows depth=2
     nn::window2d<L>(in, windows);
-    nn::float_matvec<L>(windows, out, weights, bias);
+    nn::float_matvec<L>(windows, out, weights, bias, scale);
 }
 
 // L defines what float_matvec asks for, and lanes (of an input token).
 template <class L>
 void float_dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::pe>>& out,
                  const typename L::Weight::Code weights[Fold<L>::folds][L::pe][L::simd],
-                 const float bias[Fold<L>::groups][L::pe]) {
+                 const float bias[Fold<L>::groups][L::pe], const float scale[Fold<L>::groups][L::pe]) {
 #pragma HLS DATAFLOW
     hls::stream<Vec<typename L::In, Fold<L>::width>> chunks("chunks");
 #pragma HLS STREAM variable=chunks depth=2
     constexpr int elements = L::positions * L::conv_groups * L::inputs;
     nn::regroup<Regroup<typename L::In, L::lanes, Fold<L>::width, elements>>(in, chunks);
-    nn::float_matvec<L>(chunks, out, weights, bias);
+    nn::float_matvec<L>(chunks, out, weights, bias, scale);
 }
 
 }  // namespace process

@@ -44,7 +44,28 @@ struct UFixed {
     static constexpr std::int64_t min = 0;
 };
 
-// BIN: one bit, 0 stands for +1 and 1 for -1.
+// BIN of activations, +1 and -1: in two bits, since the padding around an image is 0.
+template <int B = 0>
+struct Signs {
+    using Type = Int<2>;
+    static constexpr int bits = 2;
+    static constexpr int step = -B;
+    static constexpr std::int64_t max = 1;
+    static constexpr std::int64_t min = -1;
+};
+
+// Whether rounding to a format takes the sign alone; that of 0 is +1.
+template <class F>
+struct TakesSign {
+    static constexpr bool value = false;
+};
+
+template <int B>
+struct TakesSign<Signs<B>> {
+    static constexpr bool value = true;
+};
+
+// BIN of weights: one bit, 0 stands for +1 and 1 for -1.
 template <int B = 0>
 struct Bin {
     using Code = UConst<1>;

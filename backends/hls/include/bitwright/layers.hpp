@@ -11,7 +11,7 @@
 //     nn::duplicate<L>(in, one, other)                          point.hpp: a value with two readers
 //     nn::add<L>(left, right, out)                              join.hpp, and mul and concat
 //     nn::regroup<Regroup<...>>(in, out)                        regroup.hpp: before a join of unequal tokens
-//     nn::float_conv2d<L>(in, out, weights, bias)               float_sums.hpp: in float32, and float_dense
+//     nn::float_conv2d<L>(in, out, weights, bias, scale)        float_sums.hpp: in float32, and float_dense
 //     nn::scaled_conv2d<L>(in, out, weights, bias, multiplier, offset)   scaled_sums.hpp: AFFINE, and scaled_dense
 //     nn::real_rescale<L>(in, out)                              real_points.hpp, and real_add, real_mul, real_mean
 //     nn::write_axis<P>(in, axis)                               axis.hpp

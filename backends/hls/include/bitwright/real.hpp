@@ -184,6 +184,19 @@ struct Real<Bin<B>> {
     }
 };
 
+template <int B>
+struct Real<Signs<B>> {
+    static_assert(-126 <= B && B <= 126, "its numbers are float32");
+    static float number(typename Signs<B>::Type x) {
+#pragma HLS INLINE
+        return real::scaled(x < 0, x != 0 ? 1 : 0, -B);
+    }
+    static typename Signs<B>::Type nearest(float value) {
+#pragma HLS INLINE
+        return static_cast<typename Signs<B>::Type>(value < 0.0f ? -1 : 1);
+    }
+};
+
 template <int S, int E, int F, int B>
 struct Real<Float<S, E, F, B>> {
     using Format = Float<S, E, F, B>;

@@ -1,6 +1,7 @@
 // From an accumulator to the layer's output: the one rounding and the one saturation of a layer.
 //
 //     out = saturate(round(acc / 2^shift))      to nearest, ties to even; a negative shift multiplies
+//     out = acc < 0 ? -1 : 1                    to BIN
 //
 // The activation is part of the saturation. It is monotone and so is the rounding, therefore clipping the
 // accumulator first and rounding then gives the same bits as rounding first and clipping to the rounded bounds: ReLU
@@ -60,7 +61,8 @@ typename L::Out::Type requantize(Int<L::acc_bits> acc, int shift) {
     const Wide odd = static_cast<Wide>(scaled >> places) & Wide(1);
     const Wide half = places == 0 ? Wide(0) : shift_left<Wide>(1, Places(places - 1));
     const Wide nudge = places == 0 ? Wide(0) : Wide(half - 1 + odd);
-    const Wide rounded = static_cast<Wide>(Wide(scaled + nudge) >> places);
+    const Wide nearest = static_cast<Wide>(Wide(scaled + nudge) >> places);
+    const Wide rounded = !TakesSign<typename L::Out>::value ? nearest : acc < 0 ? Wide(-1) : Wide(1);
     BITWRIGHT_TRACE_ROUNDED(L, rounded);
 
     const Wide low = static_cast<Wide>(Rounding<L>::low), high = static_cast<Wide>(Rounding<L>::high);

@@ -33,10 +33,11 @@ void branches(hls::stream<Beat<x_t>>& x, hls::stream<Beat<n_short_t>>& short_out
     hls::stream<Vec<mean_t, 2>> mean("mean");
     hls::stream<Vec<both_t, 2>> both("both");
     hls::stream<Vec<n_short_t, 2>> n_short("short");
-    BITWRIGHT_STREAM(x_to_deep, 20);
-    BITWRIGHT_STREAM(deep, 7);
-    BITWRIGHT_STREAM(x_to_sum, 19);
-    BITWRIGHT_STREAM(sum_to_gated, 57);
+    BITWRIGHT_STREAM(pixels, 9);
+    BITWRIGHT_STREAM(x_to_deep, 21);
+    BITWRIGHT_STREAM(deep, 8);
+    BITWRIGHT_STREAM(x_to_sum, 27);
+    BITWRIGHT_STREAM(sum_to_gated, 56);
     BITWRIGHT_STREAM(mean, 24);
     BITWRIGHT_STREAM(gated_to_both, 31);
     BITWRIGHT_STREAM(n_short, 42);

@@ -21,7 +21,8 @@ void tiny(hls::stream<Beat<x_t>>& x, hls::stream<Beat<fc_t>>& scores) {
     hls::stream<Vec<conv_t, 2>> conv_pool("conv.pool");
     hls::stream<Vec<mid_t, 1>> mid("mid");
     hls::stream<Vec<fc_t, 3>> fc("fc");
-    BITWRIGHT_STREAM(pixels, 11);
+    BITWRIGHT_STREAM(pixels, 13);
+    BITWRIGHT_STREAM(conv, 8);
 
     nn::read_axis<X>(x, pixels);
     nn::conv2d<Conv>(pixels, conv, conv_weights, conv_bias, conv_shift);

@@ -67,7 +67,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A figure of the estimate of the fastest plan on a board.
+    """A figure of the estimate of the fastest plan on a board, made without the search for common sub-sums.
 
     graph: in the formats of tensors that are no targets, FIXED 16 over their float ranges. Formats that cannot be
     built, or not on this board, cost infinitely much.
@@ -99,7 +99,8 @@ class Hardware:
         """Of the fastest plan. Raises CompileError if there is none."""
         made = edit.copy(self.graph)
         assign(made, formats)
-        return plan(stages_of(run_passes(made, [DeriveAccumulators()], self.context)), self.board).estimate
+        stages = stages_of(run_passes(made, [DeriveAccumulators()], self.context))
+        return plan(stages, self.board, search=False).estimate
 
 
 BIAS_BITS = 5

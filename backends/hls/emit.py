@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adder_text import print_sums
 from bitwright.backends.hls.cpp import Names, Printer, end_header, header, table
 from bitwright.backends.hls.estimate import rom_in_bram
 from bitwright.backends.hls.given import storage_of
@@ -23,6 +24,7 @@ from bitwright.backends.hls.plan import Plan
 from bitwright.backends.hls.reasons import depth_reason, rom_reason
 from bitwright.backends.hls.shapes import Shapes, reciprocals
 from bitwright.backends.hls.stages import (
+    ADDERS,
     DEFAULT_DEPTH,
     SINGLE,
     FloatSumStage,
@@ -143,11 +145,12 @@ class _Emitter:
 
     def weights(self, stage: SumStage) -> str:
         name, struct = self.names.of(stage.name), self.names.struct(stage.name)
-        head = [f"{self.origin}: the {'codes' if isinstance(stage, FloatSumStage) else 'integers'} of %{stage.name}"]
+        added, floats = stage.products == ADDERS, isinstance(stage, FloatSumStage)
+        head = [f"{self.origin}: the {'adders' if added else 'codes' if floats else 'integers'} of %{stage.name}"]
         printer = header(head, self.guard(f"weights_{name}"), ["shapes.hpp"])
         by_pe = f"[Fold<{struct}>::groups][{struct}::pe]"
         codes = f"{struct}::Weight::Code {name}_weights[Fold<{struct}>::folds][{struct}::pe][{struct}::simd]"
-        tables = [(codes, folded(stage))]
+        tables = [] if added else [(codes, folded(stage))]
         for column, (type, values) in columns(stage).items():
             declared = f"{type.format(struct)} {name}_{column}{by_pe}"
             tables.append((declared, values.reshape(-1, stage.pe)))
@@ -156,6 +159,9 @@ class _Emitter:
                 if index:
                     printer.line()
                 printer.block(f"static const {declaration} = {table(numbers)};")
+            if added:
+                printer.line()
+                print_sums(printer, struct, stage)
         return end_header(printer)
 
     def divisors(self, stage: MeanStage) -> str:
@@ -280,8 +286,10 @@ class _Emitter:
             engine = "read_axis" if stage.is_input else "write_axis"
             wires = [self.ports[0]] if stage.is_input else [*wires, self.ports[1]]
         elif isinstance(stage, SumStage):
-            engine = _ARITHMETIC.get(type(stage), "") + ("conv2d" if stage.scan is not None else "dense")
-            tables = [f"{name}_{table}" for table in ("weights", *columns(stage))]
+            added = stage.products == ADDERS
+            arithmetic = "constant_" if added else _ARITHMETIC.get(type(stage), "")
+            engine = arithmetic + ("conv2d" if stage.scan is not None else "dense")
+            tables = [f"{name}_{table}" for table in (*(() if added else ("weights",)), *columns(stage))]
         elif isinstance(stage, RealMeanStage):
             engine = "real_mean"
         elif isinstance(stage, MeanStage):

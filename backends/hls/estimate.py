@@ -19,7 +19,7 @@ LUT. A range, per multiplier with its share of the adder tree: 14 to 32 with a D
     (packing.py); without, 2 w a to 3 w a + 5 for
     FIXED, by kind for BIN and EXP (counted by yosys on small arrays). Real reports spread as widely; so do placers.
     The division of an average is two constant products and a comparison of its numbers' width. BIN takes two bits as it
-    flows, and a mean in BIN no division.
+    flows, and a mean in BIN no division. Adders of constant weights take the place of products by adder_cost.py.
 FLOAT and AFFINE. real_cost.py. A float32 addition takes 6 cycles before its sum can be added to: with fewer rows to
     take turns, some trips are idle.
 FF.  Operands, sums and FIFO words once (low) or products too (high).
@@ -35,6 +35,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adder_cost import adder_cost
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import (
     DSP_LEAST_BITS,
@@ -50,6 +51,7 @@ from bitwright.backends.hls.loops import DEPTH, Loop, loops_of
 from bitwright.backends.hls.packing import split_luts
 from bitwright.backends.hls.real_cost import FloatStage, float_arithmetic, float_depth, scaling, sum_depth
 from bitwright.backends.hls.stages import (
+    ADDERS,
     ADDITION,
     DEFAULT_DEPTH,
     FloatSumStage,
@@ -314,27 +316,29 @@ def _mean_cost(stage: MeanStage) -> Cost:
 
 
 def multipliers(stage: SumStage) -> Cost:
-    """pe x simd x pixels products, their adder trees, the accumulators and the rounding."""
-    pe = stage.pe * stage.pixels
-    count = pe * stage.simd
-    w, a, acc = stage.weight_format.width, stage.in_format.width, stage.acc_bits
+    """pe x simd x pixels products and their adder trees, or adders of constants; the accumulators and the rounding."""
+    if stage.products == ADDERS:
+        return adder_cost(stage) + _rounding(stage)
+    count = stage.multipliers
+    w, a = stage.weight_format.width, stage.in_format.width
     dsp = products_in_dsp(stage)
     low, high = (14.0, 32.0) if dsp else fabric_luts(stage.weight_format.kind, w, a)
-    taken = stage.width * stage.pixels * a
+    products = Cost((count * low, count * high), (0.0, 1.0 * count * (w + a)), 0, stage.multiplications * dsp)
+    return products + Cost(split_luts(stage)) + _rounding(stage)
+
+
+def _rounding(stage: SumStage) -> Cost:
+    """The accumulators, their rounding, and the registers of the vectors."""
+    pe, acc = stage.pe * stage.pixels, stage.acc_bits
+    taken = stage.width * stage.pixels * stage.in_format.width
     spread = int(stage.shift.max()) - int(stage.shift.min()) if stage.shift.size else 0
-    rounding = (1.0 * acc, 3.0 * acc + acc * math.ceil(math.log2(spread + 1)))
-    split = split_luts(stage)
-    return Cost(
-        (count * low + pe * rounding[0] + split[0], count * high + pe * rounding[1] + split[1]),
-        (pe * acc + taken, 2.0 * pe * acc + taken + count * (w + a)),
-        0,
-        stage.multiplications * dsp,
-    )
+    high = 3.0 * acc + acc * math.ceil(math.log2(spread + 1))
+    return Cost((1.0 * pe * acc, pe * high), (pe * acc + taken, 2.0 * pe * acc + taken))
 
 
 def products_in_dsp(stage: SumStage) -> int:
     """DSP slices for one multiplication; 0: it is built of LUTs."""
-    if not stage.multiplies or stage.products == "lut":
+    if not stage.multiplies or stage.products in ("lut", ADDERS):
         return 0
     if stage.packing > 1:
         return 1
@@ -343,7 +347,9 @@ def products_in_dsp(stage: SumStage) -> int:
 
 
 def rom(stage: SumStage, board: Board) -> Cost:
-    """The weights' memory and the tables of bias and shift."""
+    """The weights' memory and the tables of bias and shift; for adders all of them are constants."""
+    if stage.products == ADDERS:
+        return Cost()
     groups = stage.outputs // stage.pe
     width, depth = rom_shape(stage)
     tables = memory(groups, stage.pe * (stage.acc_bits + 8))
@@ -360,7 +366,7 @@ def rom_shape(stage: SumStage) -> tuple[int, int]:
 
 def rom_in_bram(stage: SumStage, board: Board) -> bool:
     """Whether the weights' memory is block RAM: as given, or if it is large and so the smaller share of the board."""
-    if stage.storage:
+    if stage.storage or stage.products == ADDERS:
         return stage.storage == "bram"
     width, depth = rom_shape(stage)
     if width * depth <= REGISTERS_BELOW or not board.bram36:

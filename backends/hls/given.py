@@ -12,12 +12,21 @@ from dataclasses import dataclass, fields, replace
 
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.packing import PACKED, packed
-from bitwright.backends.hls.stages import FloatSumStage, JoinStage, PoolStage, ScaledSumStage, Stage, SumStage
+from bitwright.backends.hls.stages import (
+    ADDERS,
+    WIDEST_ADDED,
+    FloatSumStage,
+    JoinStage,
+    PoolStage,
+    ScaledSumStage,
+    Stage,
+    SumStage,
+)
 from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Foldings, divisors
 from bitwright.ir.errors import CompileError
 
 STORAGES = ("bram", "lut", "logic")  # of weights; logic: all of them work in every cycle, as constants
-MULTIPLIERS = ("dsp", PACKED, "lut")  # of what the products are made
+MULTIPLIERS = ("dsp", PACKED, "lut", ADDERS)  # of what the products are made
 FUSED = ("relu", "clip", "maxpool")
 
 
@@ -55,7 +64,7 @@ def keys_of(stage: Stage) -> tuple[str, ...]:
     """What can be decided about a stage."""
     own: tuple[str, ...] = ()
     if isinstance(stage, SumStage):
-        made_of = ("multipliers",) if stage.multiplies else ()
+        made_of = ("multipliers",) if stage.multiplies or stage.exact else ()
         own = ("pe", "simd", "pixels", "partition", "adder_tree", *made_of, "storage", "fusion")
     elif isinstance(stage, JoinStage):
         own = ("lanes",)
@@ -107,9 +116,37 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage], board: Board) 
     if given.adder_tree is False and isinstance(stage, FloatSumStage):
         raise CompileError(f"%{stage.name}: float32 products are added by a tree", help="leave adder_tree out")
     stage = replace(stage, storage=given.storage or "", products=given.multipliers or "", packing=1)
+    if not stage.multiplies and given.multipliers in ("dsp", PACKED):
+        raise CompileError(
+            f'%{stage.name}: multipliers "{given.multipliers}", but its products are signs or shifts',
+            help=f'it may be "lut" or "{ADDERS}"',
+        )
     if given.multipliers == PACKED:
         stage = _packed(stage, board)
+    if given.multipliers == ADDERS:
+        _check_adders(stage, given, pe, simd)
     return stage if given.adder_tree is None else replace(stage, adder_tree=given.adder_tree)
+
+
+def _check_adders(stage: SumStage, given: Given, pe: int | None, simd: int | None) -> None:
+    """Adders take the place of products where all weights work in every cycle, as constants."""
+    weights = stage.outputs * stage.inputs
+    whole = f"pe {stage.outputs} simd {stage.inputs}"
+    why, way = "", "leave multipliers out"
+    if not stage.exact:
+        why = "a layer of FLOAT or AFFINE has scales beside its weights"
+    elif stage.groups > 1 and not stage.depthwise:
+        why = "its groups of channels take turns"
+    elif not stage.adders_possible:
+        why = f"its sums have {stage.acc_bits} bits, more than {WIDEST_ADDED}"
+    elif weights > MOST_MULTIPLIERS:
+        why = f"its {weights:,} weights are more than the {MOST_MULTIPLIERS:,} that may work in every cycle"
+    elif pe not in (None, stage.outputs) or simd not in (None, stage.inputs):
+        why, way = "its rows and columns take turns", f"adders have {whole}"
+    elif given.adder_tree is False:
+        why, way = "sums that are shared are no chain", "leave adder_tree out"
+    if why:
+        raise CompileError(f'%{stage.name}: multipliers "{ADDERS}", but {why}', help=way)
 
 
 def _packed(stage: SumStage, board: Board) -> SumStage:

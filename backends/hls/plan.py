@@ -10,6 +10,9 @@ Several products that take DSPs share a slice where they fit and that is the sma
 of the resource that is scarce (packing.py): a choice of every layer like its folding. Where only DSPs are too few, the
 products of some layers are packed or built of LUTs instead (products.py), on the foldings that are cheapest without.
 
+Where all rows and columns of a layer work in every cycle, adders may take the place of its products, all weights being
+constants (adder_cost.py); that is one choice more of columns.
+
 The FIFOs that fifos.py deepens for branches come on top: what they need hardly depends on the folding, so the search
 sets aside what they took in the design found before, until the design fits with its own.
 
@@ -21,17 +24,18 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from bitwright.backends.hls.adder_cost import final_graph, first_graph
 from bitwright.backends.hls.board import Board, boards
 from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import Estimate, cost, estimate, stage_cycles
 from bitwright.backends.hls.fifos import sized
 from bitwright.backends.hls.given import Given, check_storage, decided, deepened, foldings_of
 from bitwright.backends.hls.products import with_fewer_slices
-from bitwright.backends.hls.stages import PortStage, Stage, SumStage
-from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, shares
+from bitwright.backends.hls.stages import ADDERS, PortStage, Stage, SumStage
+from bitwright.backends.hls.widths import MOST_MULTIPLIERS, Choices, divisors, may_be_adders, shares
 from bitwright.ir.errors import CompileError
 
 __all__ = ["MOST_MULTIPLIERS", "UTILISATION", "DoesNotFit", "Plan", "completed", "divisors", "plan", "shares"]
@@ -61,19 +65,45 @@ def plan(
     utilisation: float = UTILISATION,
     given: Mapping[str, Given] = FREE,
     interval: int | None = None,
+    search: bool = True,
 ) -> Plan:
     """The fastest plan within `utilisation` of the board, or the smallest with at most `interval` cycles a frame.
 
-    given: what is decided already, by layer. Raises DoesNotFit if the smallest design is too big, CompileError if
-    `interval` cannot be reached or `given` not be built.
+    given: what is decided already, by layer; search: for common sub-sums of layers that are adders, up to seconds.
+    Raises DoesNotFit if the smallest design is too big, CompileError if `interval` cannot be reached or `given` not be
+    built.
     """
+    if not search:
+        return _planned(stages, board, utilisation, given, interval)
+    made = _planned(_looked_at(decided(stages, given, board)), board, utilisation, given, interval)
+    found = [
+        replace(stage, graph=final_graph(stage) if stage.products == ADDERS else None)
+        if isinstance(stage, SumStage)
+        else stage
+        for stage in made.stages
+    ]
+    return replace(made, stages=tuple(found), estimate=estimate(found, board))
+
+
+def _looked_at(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with adders, found quickly, of layers that may become such."""
+    return [
+        replace(stage, graph=first_graph(stage)) if isinstance(stage, SumStage) and may_be_adders(stage) else stage
+        for stage in stages
+    ]
+
+
+def _planned(
+    stages: Sequence[Stage], board: Board, utilisation: float, given: Mapping[str, Given], interval: int | None
+) -> Plan:
+    """The same, where a layer's adders are those that it has or trees that share nothing."""
     stages = decided(stages, given, board)
     choices = Choices(stages, board, foldings_of(given))
     targets, aside = choices.targets, NOTHING
     if interval is not None:
         reached = [target for target in targets if target < interval]
         if not reached:
-            raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+            raise _too_slow(choices, _planned(stages, board, utilisation, given, None), interval)
         targets = reached[-1:]
     while True:
 
@@ -85,7 +115,7 @@ def plan(
         smallest = chosen is None
         if chosen is None:
             if interval is not None:
-                raise _too_slow(choices, plan(stages, board, utilisation, given), interval)
+                raise _too_slow(choices, _planned(stages, board, utilisation, given, None), interval)
             chosen = choices.cheapest(targets[-1]) if targets else None
             if chosen is None and given:
                 raise CompileError(
@@ -121,7 +151,8 @@ def _too_slow(choices: Choices, fastest: Plan, interval: int) -> CompileError:
 def bottleneck(planned: Plan, given: Mapping[str, Given] = FREE) -> str:
     """Which layer is the slowest, and what would make it faster: one sentence."""
     stages = planned.stages
-    choices = Choices(decided(stages, given, planned.board), planned.board, foldings_of(given))
+    free = _looked_at(decided(stages, given, planned.board))
+    choices = Choices(free, planned.board, foldings_of(given))
     why = why_no_faster(choices, stages, planned.board, planned.utilisation)
     slowest = planned.estimate.bottleneck
     return f"%{slowest.name} is the slowest layer, {planned.estimate.interval - 1:,} cycles a frame: {why}"
@@ -157,13 +188,24 @@ def _folding(stage: Stage) -> str:
 
 def _fitting(choices: Choices, target: int, board: Board, utilisation: float, aside: Cost) -> list[Stage] | None:
     """The cheapest stages of at most `target` cycles, or those that save what these exceed, if they fit, or None."""
-    cheapest = choices.cheapest(target)
+    ways = (True, False) if choices.have_adders else (True,)
+    found = (_with_adders_or_not(choices, target, board, utilisation, aside, adders) for adders in ways)
+    return next((made for made in found if made is not None), None)
+
+
+def _with_adders_or_not(
+    choices: Choices, target: int, board: Board, utilisation: float, aside: Cost, adders: bool
+) -> list[Stage] | None:
+    """The same where adders may take the place of products, or may not unless it is decided: what saves DSPs for any
+    number of LUTs is adders.
+    """
+    cheapest = choices.cheapest(target, adders=adders)
     if cheapest is None:
         return None
     exceeded = _exceeded(cheapest, board, utilisation, aside)
     if not exceeded:
         return cheapest
-    savings = [made for resource in exceeded if (made := choices.cheapest(target, resource)) is not None]
+    savings = [made for resource in exceeded if (made := choices.cheapest(target, resource, adders)) is not None]
     fit = next((made for made in savings if not _exceeded(made, board, utilisation, aside)), None)
     if fit is not None:
         return fit

@@ -6,7 +6,7 @@ simd = 5                     # inputs of each in a cycle
 pixels = 1                   # for which they work side by side
 partition = [6, 5]           # of the weights, dimensions 2 and 3: pe and simd
 adder_tree = true            # false: a chain of adders
-multipliers = "dsp"          # of what the products of FIXED and AFFINE weights are made; dsp-packed, lut
+multipliers = "dsp"          # of what the products are made; dsp-packed, lut, or adders of constants for all of them
 storage = "bram"             # of the weights; lut, or logic where all work in every cycle
 fusion = ["relu", "maxpool"]
 fifo = [2]                   # words of the FIFO that enters; two of an add, mul or concat, which has lanes, too
@@ -26,7 +26,7 @@ from bitwright.backends.hls.estimate import products_in_dsp, rom_in_bram
 from bitwright.backends.hls.given import FUSED, MULTIPLIERS, STORAGES, Decisions, Given, fusion_of, keys_of, storage_of
 from bitwright.backends.hls.packing import PACKED
 from bitwright.backends.hls.plan import Plan
-from bitwright.backends.hls.stages import JoinStage, Stage, SumStage
+from bitwright.backends.hls.stages import ADDERS, JoinStage, Stage, SumStage
 from bitwright.ir.errors import CompileError
 
 KEYS = tuple(field.name for field in fields(Given))
@@ -116,13 +116,19 @@ def _entries(stage: Stage, plan: Plan) -> dict[str, Any]:
     if isinstance(stage, SumStage):
         found = {"pe": stage.pe, "simd": stage.simd, "pixels": stage.pixels, "partition": [stage.pe, stage.simd]}
         found["adder_tree"] = stage.adder_tree
-        if stage.multiplies:
-            found["multipliers"] = PACKED if stage.packing > 1 else "dsp" if products_in_dsp(stage) else "lut"
+        if "multipliers" in keys_of(stage):
+            found["multipliers"] = _made_of(stage)
         found["storage"] = storage_of(stage, rom_in_bram(stage, plan.board))
         found["fusion"] = list(fusion_of(stage, plan.stages))
     elif isinstance(stage, JoinStage):
         found = {"lanes": stage.lanes}
     return found | {"fifo": [stage.depth(side) for side in range(len(stage.reads))]}
+
+
+def _made_of(stage: SumStage) -> str:
+    if stage.products == ADDERS:
+        return ADDERS
+    return PACKED if stage.packing > 1 else "dsp" if products_in_dsp(stage) else "lut"
 
 
 def _value(value: Any) -> str:

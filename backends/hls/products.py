@@ -1,4 +1,4 @@
-"""Where the products of a layer are made once DSP slices run out: packed into fewer slices, or in LUTs.
+"""What the products of a layer are made of once DSP slices run out: fewer slices, LUTs, or adders of constants.
 
 A layer gives up slices for all of its products or for none, since all of them are one loop: it takes those of packed
 products (packing.py), or none. Of the ways that free d slices of a layer for l LUTs, one a layer at most, those are
@@ -15,7 +15,8 @@ from dataclasses import replace
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.estimate import multipliers, products_in_dsp
 from bitwright.backends.hls.packing import packable
-from bitwright.backends.hls.stages import Stage, SumStage
+from bitwright.backends.hls.stages import ADDERS, Stage, SumStage
+from bitwright.backends.hls.widths import may_be_adders
 
 
 def with_fewer_slices(stages: Sequence[Stage], board: Board, slices: int, room: float) -> list[Stage] | None:
@@ -45,4 +46,6 @@ def _others(stage: SumStage, board: Board) -> list[SumStage]:
     """What else the products of a layer may be made of, that takes fewer slices."""
     in_luts = replace(stage, products="lut", packing=1)
     together = packable(stage, board)
-    return [in_luts, *([replace(stage, packing=together)] if together > stage.packing else [])]
+    shared = [replace(stage, packing=together)] if together > stage.packing else []
+    added = replace(stage, products=ADDERS, packing=1)
+    return [in_luts, *shared, *([added] if may_be_adders(stage) and added.possible else [])]

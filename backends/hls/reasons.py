@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from bitwright.backends.hls.adder_cost import graph_of
+from bitwright.backends.hls.adders.solve import unshared_graph
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import DSP_LEAST_BITS, bram18, dsp_slices, rom_luts
-from bitwright.backends.hls.estimate import products_in_dsp, rom_in_bram, rom_shape
+from bitwright.backends.hls.estimate import multipliers, products_in_dsp, rom_in_bram, rom_shape
 from bitwright.backends.hls.stages import (
+    ADDERS,
     FloatSumStage,
     JoinStage,
     MeanStage,
@@ -20,6 +24,7 @@ from bitwright.backends.hls.stages import (
     ScaledSumStage,
     Stage,
     SumStage,
+    ends_of,
 )
 from bitwright.ir.errors import InternalError
 
@@ -47,6 +52,7 @@ _REASONS = (
         r"ARRAY_PARTITION variable=columns ",
         "every column under the kernel is a register, so that all move in one cycle",
     ),
+    (r"ARRAY_PARTITION variable=rows ", "the sums of all rows are there at once: wires"),
     (r"ARRAY_PARTITION variable=vectors ", "the vectors of a token, of which a round takes some: wires"),
     (r"ARRAY_PARTITION variable=within ", "every column under the kernel is masked in the same cycle"),
     (r"ARRAY_PARTITION variable=(view|shown) ", "the elements under the kernel seen as tokens: wires"),
@@ -65,6 +71,8 @@ _REASONS = (
 _ENGINES = {
     "conv2d": ("window", "scan", "matvec", "packing", "multiplier", "adder_tree", "formats", "requantize", "layers"),
     "dense": ("regroup", "matvec", "packing", "multiplier", "adder_tree", "formats", "requantize", "layers"),
+    "constant_conv2d": ("window", "scan", "constant_matvec", "formats", "requantize", "layers"),
+    "constant_dense": ("regroup", "constant_matvec", "formats", "requantize", "layers"),
     "maxpool": ("maxpool", "scan"),
     "avgpool": ("avgpool", "scan", "requantize"),
     "float_conv2d": ("window", "scan", "float_sums", "real"),
@@ -95,6 +103,8 @@ def rom_reason(stage: SumStage, board: Board) -> str:
 
 def multipliers_reason(stage: Stage) -> str:
     """Of what the products of a layer are made, and why; "" where they are no multiplications."""
+    if isinstance(stage, SumStage) and stage.products == ADDERS:
+        return _adders_reason(stage)
     if not isinstance(stage, SumStage) or not stage.multiplies:
         return ""
     w, a = stage.weight_format.width, stage.in_format.width
@@ -108,6 +118,19 @@ def multipliers_reason(stage: Stage) -> str:
         return f"{what} rather than {natural:,} DSPs, which are left to other layers"
     narrow = f"{DSP_LEAST_BITS} bits or more on both sides go to DSPs, narrower ones to LUTs"
     return f"{what}: {'the plan says so' if stage.products else narrow}"
+
+
+def _adders_reason(stage: SumStage) -> str:
+    """What adders take the place of, and what they save."""
+    graph, alone = graph_of(stage), unshared_graph(stage.matrix, *ends_of(stage.in_format))
+    weights, count = stage.outputs * stage.inputs, len(graph.adders)
+    most = multipliers(replace(stage, products="")).lut[1], multipliers(stage).lut[1]
+    slices = multipliers(replace(stage, products="")).dsp
+    instead = f"{most[0]:,.0f} LUT" + (f" and {slices:,} DSPs" if slices else "")
+    return (
+        f"{count:,} adders, {graph.depth} deep, make the sums of {weights:,} constant weights, {len(alone.adders):,}"
+        f" without common sub-sums: {most[1]:,.0f} LUT at most rather than {instead}"
+    )
 
 
 def products_a_slice(stage: Stage) -> int | None:
@@ -163,6 +186,7 @@ def header_pragmas(stages: Sequence[Stage]) -> list[tuple[str, str]]:
 def _kind(stage: Stage) -> str:
     if isinstance(stage, SumStage):
         arithmetic = {FloatSumStage: "float_", ScaledSumStage: "scaled_"}.get(type(stage), "")
+        arithmetic = "constant_" if stage.products == ADDERS else arithmetic
         return arithmetic + ("dense" if stage.scan is None else "conv2d")
     if isinstance(stage, RealPointStage | RealJoinStage | RealMeanStage):
         return "real_points"

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adder_cost import graph_of
+from bitwright.backends.hls.adder_text import declared_sums
 from bitwright.backends.hls.cpp import Names, Printer
 from bitwright.backends.hls.estimate import products_in_dsp, stage_cycles
 from bitwright.backends.hls.stages import (
+    ADDERS,
     FloatSumStage,
     ForkStage,
     JoinStage,
@@ -91,16 +94,21 @@ class Shapes:
         else:
             least, most = int(stage.shift.min()), int(stage.shift.max())
             _numbers(printer, {"acc_bits": stage.acc_bits, "min_shift": least, "max_shift": most})
-            _flags(printer, {"adder_tree": stage.adder_tree, "in_dsp": products_in_dsp(stage) > 0})
-            _numbers(printer, {"packing": stage.packing})
+            if stage.products != ADDERS:
+                _flags(printer, {"adder_tree": stage.adder_tree, "in_dsp": products_in_dsp(stage) > 0})
+                _numbers(printer, {"packing": stage.packing})
         if isinstance(stage, ScaledSumStage):
             _numbers(printer, {"sum_bits": stage.sum_bits, "total_bits": stage.total_bits})
             _numbers(printer, {"multiplier_bits": stage.multiplier_bits, "offset_bits": stage.offset_bits})
             _flags(printer, {"one_scale": stage.one_scale, "has_offset": bool(stage.offset.any())})
-        count = stage.multipliers
-        note = f"{count:,} multiplier{'' if count == 1 else 's'}, {_cycles(stage)}"
+        count, what = stage.multipliers, "multiplier"
+        if stage.products == ADDERS:
+            count, what = len(graph_of(stage).adders) * stage.pixels, "adder"
+        note = f"{count:,} {what}{'' if count == 1 else 's'}, {_cycles(stage)}"
         _numbers(printer, {"vectors": stage.vectors, "pixels": stage.pixels})
         _numbers(printer, {"lanes": stage.lanes, "simd": stage.simd, "pe": stage.pe}, note)
+        if stage.products == ADDERS:
+            printer.line(declared_sums(self.names.struct(stage.name)))
 
     def _mean(self, printer: Printer, stage: MeanStage) -> None:
         self._types(printer, In=stage.reads[0], Out=stage.name)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adder_cost import graph_of
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import Cost
 from bitwright.backends.hls.estimate import (
@@ -33,6 +34,7 @@ from bitwright.backends.hls.estimate import (
 from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.real_cost import float_depth
 from bitwright.backends.hls.stages import (
+    ADDERS,
     WIDEST_BEAT,
     JoinStage,
     PortStage,
@@ -41,6 +43,7 @@ from bitwright.backends.hls.stages import (
     SumStage,
 )
 
+ADDED = 0  # in place of simd: all rows and columns, as adders
 MOST_MULTIPLIERS = 4096  # of one layer: beyond, the tools take hours
 SCARCE = 1e9  # how much more the scarce resource counts than all together
 
@@ -100,7 +103,7 @@ class Choices:
         if isinstance(stage, SumStage):
             pe, simd, pixels = self.given.get(stage.name, (None, None, None))
             leaving = self._new(stage, _leaving(stage, pe, pixels))
-            own = divisors(stage.inputs) if simd is None else (simd,)
+            own = _columns(stage, simd)
         elif isinstance(stage, JoinStage):
             lanes = self.given.get(stage.name, (None,))[0]
             both = divisors(int(np.gcd(*stage.channels))) if lanes is None else (lanes,)
@@ -113,7 +116,7 @@ class Choices:
             self._follow(stage, leaving)
         axes = tuple(dict.fromkeys([*entering, leaving]))
         streams = [self.tokens[stream] for stream in (*stage.reads, *stage.writes[:1])]
-        key = (_shape(stage), tuple(map(axes.index, entering)), tuple(streams), own)
+        key = (_shape(stage, own), tuple(map(axes.index, entering)), tuple(streams), own)
         if key not in known:
             known[key] = self._filled(index, axes, entering, leaving, own)
         return replace(known[key], stage=index, axes=axes)
@@ -170,17 +173,18 @@ class Choices:
             return (stage.packing,)
         return tuple(dict.fromkeys((1, packable(stage, self.board))))
 
-    def _sum(self, stage: SumStage, lanes: Ints, width: Ints, simd: Ints) -> tuple[Floats, Floats]:
+    def _sum(self, stage: SumStage, lanes: Ints, width: Ints, own: Ints) -> tuple[Floats, Floats]:
         """What depends on the tokens that enter and what on the folding are added up, each worked out once."""
         pe, pixels = _rows(stage, width)
+        simd = np.where(own == ADDED, stage.inputs, own)
         takes = np.isin(lanes, [w for w in np.unique(lanes) if w and (stage.scan is None or stage.scan.takes(w))])
         lanes = np.where(takes, lanes, 1)
         windows = pixels if stage.scan is None else _windows(stage.scan, lanes)
-        number = ((windows * (1 + width.max()) + width) * (stage.inputs + 1) + simd).reshape(-1)
+        number = ((windows * (1 + width.max()) + width) * (stage.inputs + 1) + own).reshape(-1)
         _, first, places = np.unique(number, return_index=True, return_inverse=True)
         made = [
-            replace(stage, lanes=int(at[0]), pe=int(at[1]), simd=int(at[2]), pixels=int(at[3]))
-            for at in zip(*(axis.reshape(-1)[first] for axis in (lanes, pe, simd, pixels)), strict=True)
+            replace(_with_columns(stage, int(at[2])), lanes=int(at[0]), pe=int(at[1]), pixels=int(at[3]))
+            for at in zip(*(axis.reshape(-1)[first] for axis in (lanes, pe, own, pixels)), strict=True)
         ]
         fits = np.array([one.possible and one.multipliers <= MOST_MULTIPLIERS for one in made], bool)
         engines = [engine_cost(one, self.board) if fit else Cost() for one, fit in zip(made, fits, strict=True)]
@@ -224,15 +228,22 @@ class Choices:
         rows = [list(_resources(need(int(key)), self.board).values()) for key in different]
         return np.asarray(np.array(rows).T[:, places.reshape(keys.shape)])
 
-    def cheapest(self, target: int, scarce: str = "") -> list[Stage] | None:
+    @property
+    def have_adders(self) -> bool:
+        """Whether adders are a choice of some layer beside others."""
+        return any(ADDED in table.own and set(table.own) != {ADDED} for table in self.tables)
+
+    def cheapest(self, target: int, scarce: str = "", adders: bool = True) -> list[Stage] | None:
         """The stages of at most `target` cycles that need the smallest shares of the board, or None if there are none.
 
-        scarce: the resource of which they are to need the least; else all count alike.
+        scarce: the resource of which they are to need the least; else all count alike. adders: whether they may take
+        the place of products where that is not decided.
         """
         weights = np.array([1.0 + SCARCE * (name == scarce) for name in self.names])
         bests, prices = [], []
         for table in self.tables:
-            weighed = np.where(table.cycles <= target, np.tensordot(weights, table.shares, 1), np.inf)
+            allowed = np.array(table.own) != ADDED if not adders and set(table.own) != {ADDED} else True
+            weighed = np.where((table.cycles <= target) & allowed, np.tensordot(weights, table.shares, 1), np.inf)
             best = weighed.argmin(-1)
             bests.append(best)
             prices.append((table.axes, np.take_along_axis(weighed, best[..., None], -1)[..., 0]))
@@ -274,7 +285,7 @@ def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
         return None
     if isinstance(stage, SumStage):
         pe, pixels = _rows(stage, np.array(width))
-        stage = replace(stage, pe=int(pe), pixels=int(pixels), simd=own)
+        stage = replace(_with_columns(stage, own), pe=int(pe), pixels=int(pixels))
     elif isinstance(stage, JoinStage):
         stage = replace(stage, lanes=width)
     elif isinstance(stage, PortStage):
@@ -289,6 +300,26 @@ def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, 
     side_by_side = [n for n in divisors(stage.positions) if 1 < n <= most and stage.outputs in rows]
     counts = side_by_side if pixels is None else [n for n in (pixels,) if n in side_by_side]
     return (*(rows if pixels in (None, 1) else ()), *(stage.outputs * n for n in counts))
+
+
+def _columns(stage: SumStage, simd: int | None) -> tuple[int, ...]:
+    """The numbers of columns that may work side by side, and ADDED where that may be."""
+    if stage.products == ADDERS:
+        return (ADDED,)
+    found = divisors(stage.inputs) if simd is None else (simd,)
+    return (*found, ADDED) if may_be_adders(stage) and stage.inputs in found else found
+
+
+def may_be_adders(stage: SumStage) -> bool:
+    """Whether adders may take the place of a layer's products, as far as it is decided."""
+    free = stage.products in ("", ADDERS) and stage.adder_tree and stage.storage in ("", "logic")
+    return free and stage.adders_possible and stage.outputs * stage.inputs <= MOST_MULTIPLIERS
+
+
+def _with_columns(stage: SumStage, own: int) -> SumStage:
+    if own == ADDED:
+        return replace(stage, simd=stage.inputs, products=ADDERS, packing=1)
+    return replace(stage, simd=own)
 
 
 def _rows(stage: SumStage, width: Ints) -> tuple[Ints, Ints]:
@@ -306,13 +337,15 @@ def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStag
     return replace(stage, entering=entering, lanes=lanes)
 
 
-def _shape(stage: Stage) -> object:
+def _shape(stage: Stage, own: tuple[int, ...]) -> object:
     """What stages that cost and take the same have in common."""
     fields = dict(vars(stage))
-    for name in ("name", "line", "reads", "copies", "outside", "part_of", "weights", "codes", "bias"):
+    for name in ("name", "line", "reads", "copies", "outside", "part_of", "weights", "codes", "bias", "graph"):
         fields.pop(name, None)
     if isinstance(stage, SumStage):
         fields |= {"weights": stage.weights.shape, "shift": (int(stage.shift.min()), int(stage.shift.max()))}
+        if ADDED in own:
+            fields |= {"adders": (graph_of(stage).luts, graph_of(stage).bits)}
     return type(stage), tuple(sorted((name, repr(value)) for name, value in fields.items()))
 
 

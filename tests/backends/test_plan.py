@@ -28,11 +28,13 @@ from bitwright.backends.hls.estimate import (
     rom_shape,
     stage_cycles,
 )
+from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.loops import DEPTH
 from bitwright.backends.hls.packing import packable
 from bitwright.backends.hls.plan import MOST_MULTIPLIERS, DoesNotFit, bottleneck, divisors, plan, shares
 from bitwright.backends.hls.products import with_fewer_slices
 from bitwright.backends.hls.stages import (
+    ADDERS,
     ForkStage,
     JoinStage,
     MeanStage,
@@ -81,10 +83,21 @@ def in_luts(stage: Stage) -> bool:
 
 def made_of(stage: Stage, board: Board) -> list[Stage]:
     """A layer with its products made of all that they can be."""
-    if not isinstance(stage, SumStage) or not products_in_dsp(stage):
+    if not isinstance(stage, SumStage):
         return [stage]
-    packing = packable(stage, board)
-    return [stage, replace(stage, products="lut"), *([replace(stage, packing=packing)] if packing > 1 else [])]
+    found: list[Stage] = [stage]
+    if products_in_dsp(stage):
+        packing = packable(stage, board)
+        found += [replace(stage, products="lut"), *([replace(stage, packing=packing)] if packing > 1 else [])]
+    return [*found, *as_adders(stage)]
+
+
+def as_adders(stage: Stage) -> list[Stage]:
+    """A layer as adders, if it may be: all of its weights work, and are added by a tree."""
+    if not isinstance(stage, SumStage) or not (stage.adders_possible and stage.adder_tree):
+        return []
+    made = replace(stage, products=ADDERS)
+    return [made] if made.possible else []
 
 
 def every_folding(networks: ModuleType, stages: Sequence[Stage]) -> Iterator[list[Stage]]:
@@ -146,7 +159,7 @@ def test_no_folding_within_the_budget_is_faster(networks: ModuleType) -> None:
             board = tight(stages, factor)
             best = min((slowest(made) for made in foldings if fits_somehow(made, board)), default=None)
             try:
-                found = slowest(plan(stages, board, 1.0).stages)
+                found = slowest(plan(stages, board, 1.0, search=False).stages)
             except DoesNotFit:
                 found = None
             assert found == best, stages[1].line
@@ -167,8 +180,12 @@ MIXED = """graph @mixed {
 
 
 def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: ModuleType) -> None:
-    """Of all foldings with the products of all layers in DSPs, packed or not, or in LUTs; LUTs only where they must."""
-    stages = stages_of(parse(MIXED))
+    """Of all foldings with the products of all layers in DSPs, packed or not, or in LUTs; LUTs only where they must.
+
+    Chains leave no choice of adders of constants, which nearly always are better than products in LUTs.
+    """
+    stages = [replace(s, adder_tree=False) if isinstance(s, SumStage) else s for s in stages_of(parse(MIXED))]
+    chains = {stage.name: Given(adder_tree=False) for stage in stages if isinstance(stage, SumStage)}
     foldings = sorted(every_folding(networks, stages), key=slowest)
     need = estimate(foldings[-1], load_board("pynq-z2")).total
     stood_in, speeds, together = set(), set(), set()
@@ -178,9 +195,9 @@ def test_where_dsps_run_out_products_of_luts_make_the_fastest_design(networks: M
             best = next((slowest(made) for made in foldings if fits_somehow(made, board)), None)
             if best is None:
                 with pytest.raises(DoesNotFit):
-                    plan(stages, board, 1.0)
+                    plan(stages, board, 1.0, chains)
                 continue
-            found = plan(stages, board, 1.0)
+            found = plan(stages, board, 1.0, chains)
             assert fits(found.stages, board, 1.0)
             assert slowest(found.stages) == best
             moved = any(map(in_luts, found.stages))
@@ -268,7 +285,7 @@ def test_no_folding_of_branches_within_the_budget_is_faster(groups: str, join: s
     speeds = set()
     for factor in (1.05, 1.4, 2.0, 4.0):
         board = tight(smallest, factor)
-        found = plan(stages, board, 1.0)
+        found = plan(stages, board, 1.0, search=False)
         assert fits(found.stages, board, 1.0)
         best = min(slowest(made) for made in foldings if fits_somehow(made, board))
         assert slowest(found.stages) == best
@@ -280,7 +297,7 @@ def test_among_equally_fast_designs_the_plan_is_cheap(networks: ModuleType) -> N
     """Of one layer alone it is the cheapest."""
     for stages in itertools.islice((made for made in chains(networks, 60) if len(made) == 3), 6):
         board = tight(stages, 2.5)
-        found = plan(stages, board, 1.0)
+        found = plan(stages, board, 1.0, search=False)
         weight = {
             index: sum(need / max(have, 1) for need, have in shares(estimate(made, board).total, board).values())
             for index, made in enumerate([list(found.stages), *every_folding(networks, stages)])
@@ -295,20 +312,25 @@ def test_for_an_interval_the_plan_is_the_smallest_there_is(networks: ModuleType)
     """Of all foldings, by the sum of their shares of the board; where none is quick enough, that is said."""
     board, refused = load_board("pynq-z2"), 0
     for stages in itertools.islice(chains(networks, 300), 8):
-        made = [(slowest(folding), weight_of(folding, board)) for folding in every_folding(networks, stages)]
+        made = [(slowest(folding), least_weight(folding, board)) for folding in every_folding(networks, stages)]
         fastest = min(cycles for cycles, _ in made)
         for interval in (fastest, fastest + 1, 2 * fastest, 10 * fastest):
             small = [weight for cycles, weight in made if cycles < interval]
             if not small:
                 with pytest.raises(CompileError, match=f"every {interval:,} cycles; the fastest takes {fastest + 1:,}"):
-                    plan(stages, board, 1.0, interval=interval)
+                    plan(stages, board, 1.0, interval=interval, search=False)
                 refused += 1
                 continue
-            found = plan(stages, board, 1.0, interval=interval)
+            found = plan(stages, board, 1.0, interval=interval, search=False)
             assert found.estimate.interval <= interval
             plain = [replace(stage, depths=()) for stage in found.stages]
             assert weight_of(plain, board) == pytest.approx(min(small))
     assert refused == 8
+
+
+def least_weight(stages: Sequence[Stage], board: Board) -> float:
+    """The same of the lightest of all ways to make some of the layers of adders."""
+    return min(weight_of(made, board) for made in itertools.product(*([s, *as_adders(s)] for s in stages)))
 
 
 def weight_of(stages: Sequence[Stage], board: Board) -> float:
@@ -364,7 +386,7 @@ def replace_folding(stage: Stage) -> str:
     """A stage but for its folding."""
     plain = replace(stage, lanes=1, depths=())
     plain = replace(plain, beat=1) if isinstance(plain, PortStage) else plain
-    unfolded = {"pe": 1, "simd": 1, "pixels": 1, "products": "", "packing": 1}
+    unfolded = {"pe": 1, "simd": 1, "pixels": 1, "products": "", "packing": 1, "graph": None}
     return repr(replace(plain, **unfolded) if isinstance(plain, SumStage) else plain)
 
 

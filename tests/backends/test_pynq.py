@@ -79,7 +79,7 @@ def happened(pynq_python: Path, networks: ModuleType, tmp_path_factory: pytest.T
     x = np.random.default_rng(5).uniform(float(number.min), float(number.max), (FRAMES, 2, 12, 12)).astype(np.float32)
     (y,) = evaluate(graph, {"": x}).values()
     assert len(np.unique(y, axis=0)) == FRAMES, "frames must differ, or their order could not be seen"
-    stages = plan(stages_of(graph), networks.BOARD, 0.2).stages
+    stages = plan(stages_of(graph), networks.BOARD, 0.1).stages
     folder = tmp_path_factory.mktemp("pynq") / "out"
     found = networks.write(folder, graph, stages).estimate
     entering, leaving = ports_of(stages)

@@ -5,7 +5,9 @@ The text is read by tree-sitter and by nothing of the generator: hls_rules/.
 
 from __future__ import annotations
 
+import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from bitwright.backends.hls.plan import plan
-from bitwright.backends.hls.stages import stages_of
+from bitwright.backends.hls.stages import ADDERS, SumStage, stages_of
 from bitwright.ir.files import load
 from bitwright.ir.parse import parse
 from bitwright.passes import STRUCTURE, Context, run_passes
@@ -162,6 +164,45 @@ def test_products_are_bound_to_what_the_plan_says(
     for part, wanted in ((luts, in_luts), (dsps, in_dsps)):
         bound = [line.strip() for line in part.splitlines() if "variable=product" in line]
         assert bound == ([f"#pragma {wanted}"] if wanted else [])
+
+
+# ---- adders of constants ------------------------------------------------------------------------------------------
+
+FC, CONSTANT = "src/weights/fc.hpp", f"{INCLUDE}/constant_matvec.hpp"
+ROWS = "#pragma HLS ARRAY_PARTITION variable=rows complete dim=0\n"
+
+
+@pytest.fixture(scope="module")
+def added(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tiny network with a layer of adders."""
+    folder = tmp_path_factory.mktemp("rules") / "tiny"
+    graph = parse(TINY)
+    stages = [replace(stage, products=ADDERS) if stage.name == "fc" else stage for stage in stages_of(graph)]
+    whole = {stage.name: (stage.outputs, stage.inputs) for stage in stages if isinstance(stage, SumStage)}
+    made = networks.folded(stages, lambda stage: (FOLDING | {"fc": whole["fc"]})[stage.name])
+    networks.write(folder, graph, made)
+    return sources(folder)
+
+
+def test_adders_keep_the_rules(hls_rules: ModuleType, added: dict[str, str]) -> None:
+    assert "plus<" in added[FC]
+    assert hls_rules.violations(added) == []
+
+
+def test_adders_that_break_a_rule_are_found(hls_rules: ModuleType, added: dict[str, str]) -> None:
+    widths = [int(bits) for bits in re.findall(r"(?:plus|minus)<(\d+),", added[FC])]
+    narrow = re.sub(r"(plus|minus)<(\d+),", lambda found: f"{found[1]}<{int(found[2]) - 1},", added[FC], count=1)
+    broken = [
+        (16, FC, narrow),
+        (16, FC, added[FC].replace("    y[1] = ", "    y[0] = ", 1)),
+        (16, FC, re.sub(r"y\[0\] = (\w+)<acc_bits \+ 1, \d+>", r"y[0] = \1<acc_bits + 1, 30>", added[FC])),
+        (9, CONSTANT, added[CONSTANT].replace(ROWS, "")),
+    ]
+    assert min(widths) > 1
+    for rule, path, text in broken:
+        assert text != added[path]
+        found = hls_rules.violations({**added, path: text})
+        assert rule in {finding.rule for finding in found}, found
 
 
 # ---- branches -----------------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def test_csim_counts_trips(built: Path, tmp_path: Path, run: Run) -> None:
     assert result.code == 0
     columns, *rows = [cells(line) for line in result.lines[:-2]]
     assert columns == ["stage", "process", "counted", "estimated"]
-    assert [row[:2] for row in rows[:3]] == [["%image", "read_axis"], ["%conv1", "window2d"], ["%conv1", "matvec"]]
+    steps = [["%image", "read_axis"], ["%conv1", "window2d"], ["%conv1", "constant_matvec"]]
+    assert [row[:2] for row in rows[:3]] == steps
     assert rows[0][2:] == ["18", "18"]  # 36 numbers, two a beat
     assert all(row[2] == row[3] for row in rows)
     assert result.lines[-2] == "every process makes the trips of the estimate"
@@ -74,7 +75,7 @@ def test_csim_counts_trips(built: Path, tmp_path: Path, run: Run) -> None:
     result = run("csim", wrong, "--trips", "--limit", "3")
     assert (result.code, result.lines[-2]) == (1, "%conv1 does not make the trips of the estimate")
     found = json.loads(run("csim", wrong, "--trips", "--limit", "3", "--json").out)["trips"]
-    assert found[2] == {"stage": "conv1", "process": "matvec", "counted": found[2]["estimated"] - 1} | {
+    assert found[2] == {"stage": "conv1", "process": "constant_matvec", "counted": found[2]["estimated"] - 1} | {
         "estimated": report["trips"][2]["trips"]
     }
 

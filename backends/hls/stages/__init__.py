@@ -3,7 +3,9 @@
 from bitwright.backends.hls.stages.flow import pool_name
 from bitwright.backends.hls.stages.graph import forked, stages_of
 from bitwright.backends.hls.stages.kinds import (
+    ADDERS,
     DEFAULT_DEPTH,
+    WIDEST_ADDED,
     WIDEST_BEAT,
     ForkStage,
     JoinStage,
@@ -24,6 +26,7 @@ from bitwright.backends.hls.stages.numbers import (
     as_reals,
     computes_in_float,
     deviation,
+    ends_of,
     flowing,
     is_integer,
     largest,
@@ -45,12 +48,14 @@ from bitwright.backends.hls.stages.scan import Scan, Steps
 from bitwright.backends.hls.stages.sums import MOST_LEVELS
 
 __all__ = [
+    "ADDERS",
     "ADDITION",
     "DEFAULT_DEPTH",
     "MOST_LEVELS",
     "SINGLE",
     "SUPPORTED",
     "WIDEST_ACCUMULATOR",
+    "WIDEST_ADDED",
     "WIDEST_BEAT",
     "FloatSumStage",
     "ForkStage",
@@ -73,6 +78,7 @@ __all__ = [
     "as_reals",
     "computes_in_float",
     "deviation",
+    "ends_of",
     "flowing",
     "forked",
     "is_integer",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.adders.graph import AdderGraph
 from bitwright.backends.hls.stages.numbers import Number
 from bitwright.backends.hls.stages.scan import Scan
 from bitwright.ir.formats import Format
@@ -23,6 +24,8 @@ Bounds = tuple[int | None, int | None]
 CONTAINERS = (8, 16, 32, 64)  # bits of an element outside the accelerator
 WIDEST_BEAT = 64  # bits that an AXI port of the processor moves in a cycle
 DEFAULT_DEPTH = 2  # of a FIFO that nothing else is said of
+ADDERS = "adders"  # of products: adders of constant weights take their place
+WIDEST_ADDED = 60  # bits of sums of a graph of adders, which is found in integers of 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,8 @@ class SumStage(Stage):
     groups: of a grouped convolution; each has outputs / groups rows, and a vector of `inputs` elements of its own.
     pe rows and simd columns work side by side, of `pixels` positions at once.
     adder_tree: rather than a chain; storage: of the weights, "bram", "lut" or "logic", or "" for the smaller share.
-    products: where they are made, "dsp", "dsp-packed" or "lut", or "" for what their widths and the plan say.
+    products: where they are made, "dsp", "dsp-packed" or "lut", "adders" where the weights are constants of a graph of
+    adders, or "" for what their widths and the plan say; graph: the adders, if they were searched for.
     packing: products of one activation that are a single multiplication, in one DSP slice; pe rows are enough or not.
     """
 
@@ -131,6 +135,17 @@ class SumStage(Stage):
     storage: str = ""
     products: str = ""
     packing: int = 1
+    graph: AdderGraph | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether its sums are integers without a scale."""
+        return True
+
+    @property
+    def adders_possible(self) -> bool:
+        """Whether adders may take the place of its products, if all of them work in every cycle."""
+        return self.exact and (self.groups == 1 or self.depthwise) and self.acc_bits <= WIDEST_ADDED
 
     @property
     def multiplies(self) -> bool:
@@ -190,6 +205,18 @@ class SumStage(Stage):
         return self.pe * self.pixels
 
     @property
+    def matrix(self) -> Ints:
+        """What the product multiplies the vector of a position by, [outputs, elements]; rows of a depthwise one read
+        vectors of their own.
+        """
+        if not self.depthwise:
+            return self.weights
+        rows = np.arange(self.outputs)
+        apart = np.zeros((self.outputs, self.outputs, self.inputs), np.int64)
+        apart[rows, rows] = self.weights
+        return apart.reshape(self.outputs, -1)
+
+    @property
     def possible(self) -> bool:
         """Whole pixels leave side by side, of which nothing else is left to fold."""
         if self.scan is not None and not self.scan.takes(self.lanes):
@@ -198,7 +225,8 @@ class SumStage(Stage):
         if self.vectors > 1 and not alone:
             return False
         unfolded = alone and self.pe == self.outputs and self.simd == self.inputs
-        return self.vectors % self.pixels == 0 == self.positions % self.pixels and (self.pixels == 1 or unfolded)
+        whole = self.pixels > 1 or self.products == ADDERS
+        return self.vectors % self.pixels == 0 == self.positions % self.pixels and (unfolded or not whole)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,6 +148,13 @@ def largest(number: Canonical) -> int:
     return ((top + 1) << number.n_f) - 1
 
 
+def ends_of(number: Number) -> tuple[int, int]:
+    """The least and the largest integer that flows."""
+    if isinstance(number, Scaled):
+        return number.low, number.high
+    return -largest(number) if number.n_s else 0, largest(number)
+
+
 def quantum(number: Number, magnitude: Array) -> Array:
     """The distance of the numbers of a format around a magnitude."""
     if isinstance(number, Scaled) or number.n_e == 0:

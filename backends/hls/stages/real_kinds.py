@@ -20,6 +20,10 @@ class OneVectorStage(SumStage):
     """A conv2d or dense whose product takes the vector of one position after that of another."""
 
     @property
+    def exact(self) -> bool:
+        return False
+
+    @property
     def possible(self) -> bool:
         return super().possible and self.vectors == self.pixels == 1
 

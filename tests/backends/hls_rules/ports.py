@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hls_rules import adders
 from hls_rules.source import Design, Finding, Function, text, words
 
 REGISTERS = {"CONTROL": 0x00, "GLOBAL_INTERRUPT": 0x04, "INTERRUPT_ENABLE": 0x08, "INTERRUPT_STATUS": 0x0C}
@@ -91,24 +92,30 @@ def _widths(design: Design, name: str, struct: dict[str, str]) -> Iterator[Findi
     if "multiplier_bits" in struct:
         yield from _scaled_widths(design, name, struct)
         return
-    tables = {kind: _table(design, f"[Fold<{name}>::{of}]", kind) for kind, of in _OF.items()}
+    lines = adders.lines_of(design, name)
+    kinds = {kind: of for kind, of in _OF.items() if kind != "weights" or lines is None}
+    tables = {kind: _table(design, f"[Fold<{name}>::{of}]", kind) for kind, of in kinds.items()}
     missing = [kind for kind, table in tables.items() if table is None]
     acc = int(struct["acc_bits"])
     weight, data = (_resolved(design, struct.get(key, "")) for key in ("Weight", "In"))
     if missing or weight is None or data is None:
         yield Finding(16, name, f"cannot be checked: no {missing or 'format'}")
         return
-    values = _decoded(weight, tables["weights"])
-    if values is None:
-        yield Finding(16, name, f"a code of the weights does not fit {weight}")
-        return
     bias, shift = tables["bias"].reshape(-1), tables["shift"].reshape(-1)
-    inputs = values.shape[2] * values.shape[0] // tables["bias"].shape[0]
-    pe = values.shape[1]
-    matrix = (
-        values.reshape(-1, inputs // values.shape[2], pe, values.shape[2]).transpose(0, 2, 1, 3).reshape(-1, inputs)
-    )
     low, high = _range(data)
+    if lines is not None:
+        matrix, wrong = adders.matrix_of(lines, len(bias), acc, low, high)
+        yield from (Finding(16, name, what) for what in wrong)
+    else:
+        values = _decoded(weight, tables["weights"])
+        if values is None:
+            yield Finding(16, name, f"a code of the weights does not fit {weight}")
+            return
+        inputs = values.shape[2] * values.shape[0] // tables["bias"].shape[0]
+        pe = values.shape[1]
+        matrix = (
+            values.reshape(-1, inputs // values.shape[2], pe, values.shape[2]).transpose(0, 2, 1, 3).reshape(-1, inputs)
+        )
     ends = np.stack([matrix * low, matrix * high])
     least, most = ends.min(axis=0).sum(axis=1) + bias, ends.max(axis=0).sum(axis=1) + bias
     limit = 1 << (acc - 1)

@@ -3,6 +3,8 @@
 //     nn::read_axis<P>(axis, out)                               axis.hpp
 //     nn::conv2d<L>(in, out, weights, bias, shift)              a window and a matrix-vector product
 //     nn::dense<L>(in, out, weights, bias, shift)               a matrix-vector product over whole tokens
+//     nn::constant_conv2d<L>(in, out, bias, shift)              a window and adders, of all weights in every cycle
+//     nn::constant_dense<L>(in, out, bias, shift)               adders alone
 //     nn::maxpool2d<L>(in, out)                                 maxpool.hpp
 //     nn::avgpool2d<L>(in, out, reciprocals)                    avgpool.hpp, and globalavgpool
 //     nn::rescale<L>(in, out)                                   point.hpp: relu, clip, quantize
@@ -25,6 +27,7 @@
 
 #include "bitwright/avgpool.hpp"
 #include "bitwright/axis.hpp"
+#include "bitwright/constant_matvec.hpp"
 #include "bitwright/join.hpp"
 #include "bitwright/matvec.hpp"
 #include "bitwright/maxpool.hpp"
@@ -63,11 +66,39 @@ void dense(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typen
     nn::matvec<L>(chunks, out, weights, bias, shift);
 }
 
+// The same two where all weights work in every cycle; L defines what window.hpp and constant_matvec.hpp ask for.
+template <class L>
+void constant_conv2d(hls::stream<Vec<typename L::In, L::lanes>>& in,
+                     hls::stream<Vec<typename L::Out, L::pixels * L::pe>>& out,
+                     const Const<L::acc_bits> bias[Fold<L>::groups][L::pe],
+                     const Const<8> shift[Fold<L>::groups][L::pe]) {
+#pragma HLS DATAFLOW
+    hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>> windows("windows");
+#pragma HLS STREAM variable=windows depth=2
+    nn::window2d<L>(in, windows);
+    nn::constant_matvec<L>(windows, out, bias, shift);
+}
+
+template <class L>
+void constant_dense(hls::stream<Vec<typename L::In, L::lanes>>& in,
+                    hls::stream<Vec<typename L::Out, L::pixels * L::pe>>& out,
+                    const Const<L::acc_bits> bias[Fold<L>::groups][L::pe],
+                    const Const<8> shift[Fold<L>::groups][L::pe]) {
+#pragma HLS DATAFLOW
+    hls::stream<Vec<typename L::In, L::vectors * Fold<L>::width>> chunks("chunks");
+#pragma HLS STREAM variable=chunks depth=2
+    constexpr int elements = L::positions * L::conv_groups * L::inputs;
+    nn::regroup<Regroup<typename L::In, L::lanes, L::vectors * Fold<L>::width, elements>>(in, chunks);
+    nn::constant_matvec<L>(chunks, out, bias, shift);
+}
+
 }  // namespace process
 
 namespace nn {
 BITWRIGHT_PROCESS(conv2d)
 BITWRIGHT_PROCESS(dense)
+BITWRIGHT_PROCESS(constant_conv2d)
+BITWRIGHT_PROCESS(constant_dense)
 }  // namespace nn
 }  // namespace bitwright
 

@@ -103,7 +103,7 @@ class _Pipeline:
     def times(self, trips: Ints) -> Ints:
         """When trips are made; those before the first one, which come first, never held anything up."""
         before = int(np.searchsorted(trips, 0))
-        return trips + np.concatenate([np.zeros(before, np.int64), self.behind[trips[before:]]])
+        return np.asarray(trips + np.concatenate([np.zeros(before, np.int64), self.behind[trips[before:]]]))
 
     def pace(self) -> int:
         """Cycles from the end of one frame to the end of the next."""

@@ -20,7 +20,8 @@ token comes out when `depth` more trips have been made, and `need` asks for what
 
 and there is room for the tokens in the pipeline before a FIFO, and where streams meet in those of the slow side:
 
-    depth       2 where no more than 2 are held, and no stage at either end is the slowest, else most held + depth + 1
+    depth       2 where no more than 2 are held, and no stage at either end is the slowest, else most held + depth + 1;
+                where no more than 2 are held, no more than LUTs keep (cost.py): a block RAM is not worth a few cycles
                 at a join no less than standing, and most held + the depths of the slow side
 """
 
@@ -33,10 +34,11 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.backends.hls.cost import REGISTERS_BELOW
 from bitwright.backends.hls.estimate import stage_cycles
 from bitwright.backends.hls.held import most_held, pipelines_of
 from bitwright.backends.hls.loops import Loop
-from bitwright.backends.hls.stages import DEFAULT_DEPTH, ForkStage, JoinStage, Stage
+from bitwright.backends.hls.stages import DEFAULT_DEPTH, ForkStage, JoinStage, Stage, writers
 
 Ints = NDArray[np.int64]
 
@@ -47,14 +49,16 @@ def sized(stages: Sequence[Stage], interval: int) -> list[Stage]:
     held = most_held(stages, interval)
     slowest = [stage for stage in stages if stage_cycles(stage) >= interval - 1]
     tight = {stream for stage in slowest for stream in (*stage.reads, *stage.writes)}
+    source = writers(stages)
     found: list[Stage] = []
     for stage in stages:
-        depths = [
-            held[stream] + net.depth_before(stream) + 1
-            if held[stream] > DEFAULT_DEPTH or stream in tight
-            else DEFAULT_DEPTH
-            for stream in stage.reads
-        ]
+        depths = []
+        for stream in stage.reads:
+            depth = held[stream] + net.depth_before(stream) + 1
+            if held[stream] == DEFAULT_DEPTH:
+                bits = source[stream].out_lanes * source[stream].format.width
+                depth = max(DEFAULT_DEPTH, min(depth, REGISTERS_BELOW // bits)) if stream in tight else DEFAULT_DEPTH
+            depths.append(depth)
         if isinstance(stage, JoinStage):
             sides = [net.side(stage, side) for side in (0, 1)]
             stage = replace(stage, least=(sides[0].least, sides[1].least))

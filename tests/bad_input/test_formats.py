@@ -34,7 +34,7 @@ def test_a_file_of_formats_that_is_not_there(refused: Refused) -> None:
     assert first.startswith("error: nowhere.txt: cannot be read as a file of formats")
 
 
-@pytest.mark.parametrize("format", ["FLOAT<20,E=9>", "FIXED 33", "BIN"])
+@pytest.mark.parametrize("format", ["FLOAT<20,E=9>", "FIXED 33"])
 def test_formats_without_an_engine(format: str, refused: Refused) -> None:
     refusal = refused(*command("compile", "tiny.onnx"), "--formats", format)
     assert refusal.first.startswith("error: input %x is ")

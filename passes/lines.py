@@ -25,7 +25,7 @@ LAYERS = (
     *("onnx.Conv", "onnx.MaxPool", "onnx.AveragePool", "onnx.GlobalMaxPool", "onnx.GlobalAveragePool"),
     "batchnorm",
 )
-POINTS = ("relu", "clip", "hardsigmoid", "hardswish", "add", "mul")
+POINTS = ("relu", "clip", "hardsigmoid", "hardswish", "add", "mul", "onnx.LeakyRelu", "onnx.PRelu")
 WINDOW = ("kernel_shape", "strides", "dilations", "pads")
 TO_IMAGE, TO_LINE = (0, 0, 1, -1), (0, 0, -1)
 

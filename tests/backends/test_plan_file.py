@@ -138,8 +138,7 @@ def test_lenet5_is_not_held_up_by_the_dsps_of_its_board() -> None:
     in_dsps = plan(stages, board, given={name: Given(multipliers="dsp") for name in layers})
     free = plan(stages, board)
     assert 2.0 * free.estimate.interval < in_dsps.estimate.interval
-    assert in_dsps.estimate.total.dsp > 0.95 * 0.8 * board.dsp
-    assert free.estimate.total.dsp <= 0.8 * board.dsp
+    assert in_dsps.estimate.total.dsp > 0.95 * 0.8 * board.dsp >= free.estimate.total.dsp
     assert 2 * in_dsps.estimate.total.lut[1] < free.estimate.total.lut[1] <= 0.8 * board.lut
 
 

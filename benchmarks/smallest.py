@@ -11,7 +11,8 @@ retrained   the same with looser tolerances, then `bitwright retrain` on all tra
             with labels and the float network as teacher. The tolerances were fixed before; every one of them is a row
 
 Bits are those of the default objective over all layers, parameters and multiplications those of the layers. Accuracies
-are on all 10,000 test images. Results are written after each case, and a case whose result is there is not run again.
+are on all 10,000 test images. Results are written after each case, and a case whose result is there is not run again;
+a training takes its network from --keep, or searches for it anew.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bitwright.backends.simulation.score import score
+from bitwright.ir.files import load, save
 from bitwright.ir.graph import Graph
 from bitwright.pruning import Size
 from bitwright.retraining import augmentation
 from bitwright.train.settings import Settings
-from bitwright.train.training import held_back, train
+from bitwright.train.training import Progress, held_back, train
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.problem import Constraint
@@ -39,8 +40,19 @@ from bitwright.tuner.tune import Options, Samples, Tuned, tune_network
 from bitwright.tuning import prepared
 
 MODELS = Path(__file__).parents[1] / "models"
-NETWORKS = {"lenet5": ("mnist", None, 10), "resnet20": ("cifar10", "flip", 5)}
-"""The data, how pictures are distorted in training, and epochs."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where a network's pictures come from, how they are distorted in a training, its epochs and its rate."""
+
+    source: str
+    augment: str | None
+    epochs: int
+    rate: float
+
+
+NETWORKS = {"lenet5": Network("mnist", None, 10, 0.02), "resnet20": Network("cifar10", "flip", 5, 0.002)}
 SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
 LOSSES = {"lenet5": (0.01,), "resnet20": (0.01, 0.07)}
 LOOSER = {"lenet5": (0.02, 0.04), "resnet20": (0.04, 0.15)}
@@ -70,6 +82,11 @@ class Row:
     complete: bool = True
     budget: float | None = None
 
+    @property
+    def key(self) -> tuple[str, str, float, float | None]:
+        """What it is the result of."""
+        return self.network, self.stage, self.tolerance, self.budget
+
 
 @dataclass(frozen=True)
 class Data:
@@ -92,25 +109,22 @@ def _pixels(x: np.ndarray) -> np.ndarray:
     return (x[:, None] if x.ndim == 3 else x).astype(np.float32) / np.float32(255)
 
 
-def searched(graph: Graph, data: Data, count: int, tolerance: float, budget: float | None) -> Tuned:
+def searched(name: str, graph: Graph, data: Data, tolerance: float, budget: float | None) -> tuple[Row, Graph]:
     """Formats and channels for a tolerance."""
     assert data.train.y is not None
+    count = SEARCHED[NETWORKS[name].source]
     part = Samples(data.train.x[:count], data.train.y[:count])
 
     def tune(network: Graph, samples: Samples, options: Options) -> Tuned:
         return tune_network(network, samples, None, load_platform("full"), options)
 
-    return tune_channels(graph, part, data.test, Options(constraint=Constraint(tolerance), budget=budget), tune)
-
-
-def row(name: str, stage: str, tolerance: float, graph: Graph, found: Tuned, data: Data, small: Graph) -> Row:
-    sizes = Size.of(graph), Size.of(small)
-    held = found.held_out
-    assert held is not None
-    accuracy = held.accuracy if small is found.graph else score(small, data.test.x, data.test.y).value
-    return Row(
+    found = tune_channels(graph, part, data.test, Options(constraint=Constraint(tolerance), budget=budget), tune)
+    assert found.graph is not None
+    assert found.held_out is not None
+    sizes = Size.of(graph), Size.of(found.graph)
+    made = Row(
         name,
-        stage,
+        "searched",
         tolerance,
         found.cost,
         found.float_cost,
@@ -119,37 +133,62 @@ def row(name: str, stage: str, tolerance: float, graph: Graph, found: Tuned, dat
         sizes[1].multiplications,
         sizes[0].multiplications,
         dict(found.channels),
-        accuracy,
-        held.float_accuracy,
+        found.held_out.accuracy,
+        found.held_out.float_accuracy,
         None,
         None,
         round(found.seconds, 1),
         found.complete,
+        budget,
+    )
+    return made, found.graph
+
+
+def retrained(made: Row, graph: Graph, small: Graph, data: Data) -> Row:
+    """The row of a searched network after its training; tells of each epoch as it ends."""
+    assert data.train.y is not None
+    network = NETWORKS[made.network]
+    settings = Settings(epochs=network.epochs, rate=network.rate)
+    kept, _ = held_back(len(data.train.x), settings.seed)
+    float_held = score(graph, data.train.x[kept], data.train.y[kept]).value
+    distort = None if network.augment is None else augmentation(network.augment)
+    told: set[int] = set()
+
+    def say(progress: Progress) -> None:
+        epoch = progress.epoch
+        if epoch.number not in told:
+            told.add(epoch.number)
+            share = epoch.agreeing / float_held
+            print(f"  epoch {epoch.number}: loss {epoch.loss:.4f}, held back {share:.4f} of float", flush=True)
+
+    learned = train(small, data.train.x, data.train.y, settings, teacher=graph, augment=distort, say=say)
+    held = learned.epochs[learned.best].agreeing
+    size = Size.of(learned.graph)
+    return replace(
+        made,
+        stage="retrained",
+        parameters=size.parameters,
+        multiplications=size.multiplications,
+        accuracy=score(learned.graph, data.test.x, data.test.y).value,
+        held=held,
+        float_held=float_held,
     )
 
 
-def rows_of(name: str, data: Data, done: set[tuple[str, str, float, float | None]]) -> Iterator[Row]:
-    """The rows of one network that are not done."""
+def rows_of(name: str, data: Data, rows: list[Row], keep: Path) -> Iterator[Row]:
+    """The rows of one network that are not among those given; searched networks are written to `keep`."""
     graph = prepared(MODELS / f"{name}.onnx")
-    source, augment, epochs = NETWORKS[name]
-    settings = Settings(epochs=epochs)
+    done = {row.key: row for row in rows}
     for budget, tolerance in itertools.product(BUDGETS[name], (*LOSSES[name], *LOOSER[name])):
-        stage = "searched" if tolerance in LOSSES[name] else "retrained"
-        if (name, stage, tolerance, budget) in done:
-            continue
-        found = searched(graph, data, SEARCHED[source], tolerance, budget)
-        assert found.graph is not None
-        yield replace(row(name, "searched", tolerance, graph, found, data, found.graph), budget=budget)
-        if stage == "searched":
-            continue
-        assert data.train.y is not None
-        kept, _ = held_back(len(data.train.x), settings.seed)
-        float_held = score(graph, data.train.x[kept], data.train.y[kept]).value
-        distort = None if augment is None else augmentation(augment)
-        learned = train(found.graph, data.train.x, data.train.y, settings, teacher=graph, augment=distort)
-        made = row(name, "retrained", tolerance, graph, found, data, learned.graph)
-        held = learned.epochs[learned.best].agreeing
-        yield replace(made, held=held, float_held=float_held, budget=budget)
+        made = done.get((name, "searched", tolerance, budget))
+        path = keep / f"{name}-{tolerance:g}{'' if budget is None else f'-{budget:g}s'}.ir"
+        wanted = tolerance in LOOSER[name] and (name, "retrained", tolerance, budget) not in done
+        if made is None or (wanted and not path.is_file()):
+            made, small = searched(name, graph, data, tolerance, budget)
+            save(small, path)
+            yield made
+        if wanted:
+            yield retrained(made, graph, load(path), data)
 
 
 HEADS = (
@@ -166,23 +205,23 @@ HEADS = (
 )
 
 
-def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+def table(rows: list[Row]) -> Iterator[str]:
     """The rows as a Markdown table."""
     yield f"| {' | '.join(HEADS)} |"
     yield "| --- " * len(HEADS) + "|"
     for r in rows:
-        stopped = "" if r["complete"] else f" (stopped after {r['budget']:g} s)"
+        stopped = "" if r.complete else f" (stopped after {r.budget:g} s)"
         cells = (
-            f"{r['network']}, {r['stage']}{stopped}",
-            f"{r['tolerance']:.0%}",
-            f"{r['bits']:,.0f}",
-            f"1/{r['float_bits'] / r['bits']:.1f}",
-            f"{r['parameters']:,} of {r['float_parameters']:,}",
-            f"{r['multiplications']:,} of {r['float_multiplications']:,}",
-            "" if r["held"] is None else f"{r['held'] / r['float_held']:.4f}",
-            f"{r['accuracy']:.4f}",
-            f"{r['accuracy'] / r['float_accuracy']:.4f}",
-            ", ".join(f"{x:.0%}" for x in LOSSES[r["network"]] if r["accuracy"] >= (1 - x) * r["float_accuracy"]),
+            f"{r.network}, {r.stage}{stopped}",
+            f"{r.tolerance:.0%}",
+            f"{r.bits:,.0f}",
+            f"1/{r.float_bits / r.bits:.1f}",
+            f"{r.parameters:,} of {r.float_parameters:,}",
+            f"{r.multiplications:,} of {r.float_multiplications:,}",
+            "" if r.held is None or r.float_held is None else f"{r.held / r.float_held:.4f}",
+            f"{r.accuracy:.4f}",
+            f"{r.accuracy / r.float_accuracy:.4f}",
+            ", ".join(f"{x:.0%}" for x in LOSSES[r.network] if r.accuracy >= (1 - x) * r.float_accuracy),
         )
         yield f"| {' | '.join(cells)} |"
 
@@ -194,17 +233,19 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--show", action="store_true", help="print the table of --output and run nothing")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--keep", type=Path, default=Path("searched"), help="folder of the searched networks")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = json.loads(given.output.read_text()) if given.output.is_file() else []
+    read = json.loads(given.output.read_text()) if given.output.is_file() else []
+    rows = [Row(**row) for row in read]
+    given.keep.mkdir(parents=True, exist_ok=True)
     sources = {"mnist": given.data, "cifar10": given.cifar10}
     for name in [] if given.show else given.networks:
-        path = sources[NETWORKS[name][0]]
+        path = sources[NETWORKS[name].source]
         if path is None:
             continue
-        done = {(r["network"], r["stage"], r["tolerance"], r["budget"]) for r in rows}
-        for made in rows_of(name, Data.read(path), done):
-            rows.append(asdict(made))
-            given.output.write_text(json.dumps(rows, indent=1) + "\n")
+        for made in rows_of(name, Data.read(path), list(rows), given.keep):
+            rows = [row for row in rows if row.key != made.key] + [made]
+            given.output.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
             print(list(table(rows))[-1], flush=True)
     print(*table(rows), sep="\n")
 

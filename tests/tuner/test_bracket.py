@@ -9,17 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.tuner.whittle.bracket import Bracket
+from bitwright.tuner.whittle.bracket import SPREAD, Bracket, believed
+
+IMAGES = 1000
+
+
+def bracket_of(damages: list[float], allowed: float, held: tuple[int, float] | None = None) -> Bracket:
+    """Points of which each saves 1."""
+    return Bracket([-float(i) for i in range(len(damages))], damages, allowed, IMAGES, held)
 
 
 def walked(
     damages: list[float], losses: list[float], allowed: float, held: tuple[int, float] | None = None
 ) -> tuple[int, int]:
     """The last point that holds as the bracket finds it (-1: none), and how many points were tested."""
-    bracket, tested = Bracket(damages, allowed, held), 0
-    while bracket.is_open:
+    bracket, tested = bracket_of(damages, allowed, held), 0
+    while bracket.open:
         number = bracket.next()
-        assert bracket.low < number < bracket.high
+        assert number in bracket.open
         bracket.narrow(number, losses[number] <= allowed, losses[number])
         tested += 1
     return bracket.low, tested
@@ -69,3 +76,43 @@ def test_a_loss_that_follows_the_damage_is_found_in_few_looks(noise: float) -> N
         allowed = float(rng.uniform(0.02, 0.8) * losses[-1])
         looks.append(walked(damages.tolist(), losses.tolist(), allowed)[1])
     assert np.mean(looks) < 5.5  # plain bisection takes 6.7
+
+
+def test_points_behind_one_that_hardly_fails_stay_open() -> None:
+    bracket = bracket_of([0.01, 0.02, 0.03, 0.04], 20, (0, 8.0))
+    bracket.narrow(1, False, 25.0, scatter=6.0)
+    assert bracket.open == [2, 3]
+    bracket.narrow(2, False, 27.0, scatter=6.0)
+    assert bracket.open == []
+    assert bracket.low == 0
+
+
+def test_a_hardly_failed_point_does_not_hide_a_cheaper_one_that_holds() -> None:
+    bracket = bracket_of([0.01, 0.02, 0.03, 0.04], 20, (0, 8.0))
+    bracket.narrow(2, False, 22.0, scatter=6.0)
+    bracket.narrow(3, True, 19.0, scatter=6.0)
+    assert (bracket.low, bracket.open) == (3, [])
+
+
+@pytest.mark.parametrize("predicted", [5.0, 18.0, 25.0, 60.0])
+def test_the_chance_is_that_of_a_loss_that_scatters_around_its_prediction(predicted: float) -> None:
+    bracket = bracket_of([0.0, predicted, 100.0], 20, (0, 0.0))
+    bracket.narrow(2, False, 100.0)
+    losses = predicted * np.exp(SPREAD * np.random.default_rng(0).normal(size=200_000))
+    assert bracket.chance(1) == pytest.approx((losses <= 20).mean(), abs=0.005)
+    assert bracket.expected_saving(1) == bracket.chance(1)
+
+
+@given(st.floats(3, 100), st.floats(-50, 300), st.floats(0.5, 60))
+def test_the_loss_that_is_believed_is_the_most_likely_one(predicted: float, loss: float, deviation: float) -> None:
+    """Against the density at every loss of a fine grid; never farther from the test than the prediction is."""
+    losses = np.linspace(0.01, 600, 60_000)
+    unlikely = (np.log(losses / predicted) / SPREAD) ** 2 + ((losses - loss) / deviation) ** 2
+    found = believed(predicted, loss, deviation)
+    assert found == pytest.approx(losses[unlikely.argmin()], rel=0.03, abs=0.01)
+    assert abs(found - loss) <= abs(predicted - loss) + 0.03 * predicted
+
+
+def test_a_loss_that_is_known_is_believed() -> None:
+    assert believed(20.0, 31.0, 0.0) == 31.0
+    assert believed(0.0, 31.0, 5.0) == 31.0

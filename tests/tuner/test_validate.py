@@ -57,7 +57,7 @@ def test_clear_answers_are_right_and_cheap(
     for seed in range(8):
         test, judge = made(make_problem, tolerance * share, tolerance, seed)
         lost = int(test.float_right.sum()) - int(judge.right.sum())
-        assert test.tested(CANDIDATE)[0] == (lost <= test.allowed)
+        assert test.tested(CANDIDATE).holds == (lost <= test.allowed)
         assert judge.asked.max() == 1
         looked.append(judge.asked.sum())
     assert np.mean(looked) < (0.33 if share in (0.5, 2.0) else 0.67) * IMAGES
@@ -65,7 +65,7 @@ def test_clear_answers_are_right_and_cheap(
 
 def test_the_accuracy_is_exact_and_runs_no_image_twice(make_problem: Callable[..., Problem]) -> None:
     test, judge = made(make_problem, 0.005, 0.01, 1)
-    assert test.tested(CANDIDATE)[0]
+    assert test.tested(CANDIDATE).holds
     assert test.accuracy(CANDIDATE) == judge.right.mean()
     assert (judge.asked == 1).all()
 
@@ -83,7 +83,7 @@ def test_what_holds_is_recorded_with_its_estimate() -> None:
     judge = Given(before & (rng.random(IMAGES) > 0.01))
     limits = SimpleNamespace(least=lambda: 0.8, record=record, seed=0)
     test = Validation(limits, judge, rng.random((IMAGES, 2)), before)  # type: ignore[arg-type]
-    assert test.tested(CANDIDATE)[0]
+    assert test.tested(CANDIDATE).holds
     assert recorded[ESTIMATE] == pytest.approx(judge.right.mean(), abs=0.02)
 
 
@@ -100,6 +100,15 @@ def test_the_estimate_has_the_spread_that_it_says() -> None:
     assert 0.6 < np.mean(np.abs(off) < 1) < 0.85
     assert np.mean(np.abs(off) < 3) > 0.99
     assert abs(np.mean(off)) < 0.2
+
+
+def test_the_scatter_is_that_of_the_loss_on_other_images(make_problem: Callable[..., Problem]) -> None:
+    losses, scatters = [], []
+    for seed in range(40):
+        test, judge = made(make_problem, 0.01, 0.01, seed)
+        losses.append(int(test.float_right.sum()) - int(judge.right.sum()))
+        scatters.append(test.tested(CANDIDATE).scatter)
+    assert np.mean(scatters) == pytest.approx(np.std(losses), rel=0.3)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30, 399, 1234])

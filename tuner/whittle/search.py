@@ -7,8 +7,10 @@
 3. validate  the cheapest point of the front that holds, in steps by the true losses (tuner/whittle/bracket.py), each
              answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
-5. trim      one variable at a time, the largest saving first, a width narrower while the accuracy holds; what failed
-             once, or saves less than a two-hundredth, is not tried
+5. trim      one variable at a time a width narrower while the accuracy holds, the largest expected saving first; what
+             failed once is not tried again
+
+What saves less than a two-hundredth of the objective, times the chance that it holds, is not validated.
 
 A problem that asks for no refinement ends after 3.
 
@@ -17,6 +19,9 @@ decides: biases, kinds, and how numbers are rounded.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
@@ -31,12 +36,12 @@ from bitwright.tuner.whittle.bracket import Bracket
 from bitwright.tuner.whittle.knapsack import Option, Point, front
 from bitwright.tuner.whittle.network import Assignment, Network, widths
 from bitwright.tuner.whittle.sensitivity import Sensitivity
-from bitwright.tuner.whittle.validate import Validation
+from bitwright.tuner.whittle.validate import Outcome, Validation
 
 WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the first do not hold
 ROUNDS = 3
 ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
-WORTH = 0.005  # the share of the objective that a validation must be able to save
+WORTH = 0.005  # the share of the objective that a validation must be expected to save
 REACH = 1  # widths to either side that are measured again in context
 
 
@@ -47,6 +52,23 @@ def search(problem: Problem) -> Candidate:
         raise CompileError("whittle needs the network itself, not a command", help="--algorithm libnumber")
     with threadpool_limits(1, "blas"):  # small matrices: more threads only wait for each other
         return _Whittle(problem, judge).run()
+
+
+@dataclass(frozen=True)
+class Around:
+    """Damages around an assignment: its own, and what it grows by with one variable in another format."""
+
+    base: float
+    increments: list[dict[Canonical, float]]
+
+    def damage(self, assignment: Assignment) -> float | None:
+        """That of an assignment, if the increments add up; None for a format that was not measured."""
+        total = self.base
+        for formats, format in zip(self.increments, assignment, strict=True):
+            if format not in formats:
+                return None
+            total += formats[format]
+        return total
 
 
 class _Whittle:
@@ -60,8 +82,9 @@ class _Whittle:
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
         self.options: list[list[Canonical]] = []
-        self.accepted: list[Assignment] = []
+        self.outcomes: dict[Assignment, Outcome] = {}
         self.losses: dict[Assignment, float] = {}
+        self.around = Around(0.0, [])
 
     def run(self) -> Candidate:
         try:
@@ -78,6 +101,7 @@ class _Whittle:
         if found is None or not self.problem.refine:
             return
         for _ in range(ROUNDS):
+            self.around = self.measure_around(found)
             better = self.validated(*self.front_around(found), found)
             if better is None or better == found:
                 break
@@ -118,21 +142,28 @@ class _Whittle:
             table.append([Option(*both) for both in zip(prices, damages, strict=True)])
         return front(table), self.options
 
-    def front_around(self, found: Assignment) -> tuple[list[Point], list[list[Canonical]]]:
-        """The front of damages measured with everything else as in `found`."""
+    def measure_around(self, found: Assignment) -> Around:
+        """Damages measured with everything else as in `found`."""
         base = self.sensitivity.together(found)
-        near = [self.near(number, found) for number in range(len(found))]
-        table = [
+        return Around(
+            base,
             [
-                Option(
-                    self.price(found, number, format),
-                    0.0 if format == found[number] else self.sensitivity.changed(found, number, format) - base,
-                )
-                for format in formats
-            ]
-            for number, formats in enumerate(near)
+                {
+                    format: 0.0 if format == own else self.sensitivity.changed(found, number, format) - base
+                    for format in self.near(number, found)
+                }
+                for number, own in enumerate(found)
+            ],
+        )
+
+    def front_around(self, found: Assignment) -> tuple[list[Point], list[list[Canonical]]]:
+        """The front of these damages."""
+        options = [list(formats) for formats in self.around.increments]
+        table = [
+            [Option(self.price(found, number, format), damage) for format, damage in formats.items()]
+            for number, formats in enumerate(self.around.increments)
         ]
-        return front(table), near
+        return front(table), options
 
     def near(self, number: int, found: Assignment) -> list[Canonical]:
         """The formats that a variable may change to; its own alone, if no change matters to the objective."""
@@ -160,56 +191,78 @@ class _Whittle:
     def validated(
         self, points: list[Point], options: list[list[Canonical]], held: Assignment | None = None
     ) -> Assignment | None:
-        """The cheapest point that holds, only looking for cheaper ones than `held`; None if not even the first does."""
+        """The cheapest point that holds; None if not even the first does.
+
+        held: an assignment that does, and that the points' damages are measured from; only cheaper ones are of use.
+        """
         assignments = [tuple(o[i] for o, i in zip(options, point.choice, strict=True)) for point in points]
         damages = [point.damage for point in points]
         known = None
         if held is not None:
             cheaper = [i for i, assignment in enumerate(assignments) if self.cost(assignment) < self.cost(held)]
             assignments = [held, *(assignments[i] for i in cheaper)]
-            damages = [0.0, *(damages[i] for i in cheaper)]
+            damages = [self.around.base, *(self.around.base + damages[i] for i in cheaper)]
             known = 0, self.losses[held]
-        bracket = Bracket(damages, self.validation.allowed, known)
-        while bracket.is_open and not (bracket.low >= 0 and self.is_close(assignments, bracket)):
+        bracket = self.bracket(assignments, damages, known)
+        while bracket.open and not (bracket.low >= 0 and self.is_close(bracket)):
             number = bracket.next()
-            bracket.narrow(number, self.holds(assignments[number]), self.losses[assignments[number]])
+            self.test(assignments[number], bracket, number)
         return assignments[bracket.low] if bracket.low >= 0 else None
 
-    def is_close(self, assignments: list[Assignment], bracket: Bracket) -> bool:
-        """Whether the cheapest point that may still hold is hardly cheaper than the one that does."""
-        held = self.cost(assignments[bracket.low])
-        return held - self.cost(assignments[bracket.high - 1]) <= WORTH * held
+    def bracket(
+        self, assignments: Sequence[Assignment], damages: Sequence[float], held: tuple[int, float] | None
+    ) -> Bracket:
+        costs = [self.cost(assignment) for assignment in assignments]
+        return Bracket(costs, damages, self.validation.allowed, len(self.validation.float_right), held)
 
-    def holds(self, assignment: Assignment) -> bool:
-        if assignment not in self.losses:
-            held, self.losses[assignment] = self.validation.tested(self.network.build(assignment))
-            if held:
-                self.accepted.append(assignment)
-        return assignment in self.accepted
+    def is_close(self, bracket: Bracket) -> bool:
+        """Whether no point that is open can be expected to save much over the one that holds."""
+        return max(map(bracket.expected_saving, bracket.open)) <= WORTH * bracket.costs[bracket.low]
+
+    def test(self, assignment: Assignment, bracket: Bracket, number: int) -> bool:
+        """Whether an assignment, a point of the bracket, holds; its loss is what is believed then."""
+        if assignment not in self.outcomes:
+            self.outcomes[assignment] = self.validation.tested(self.network.build(assignment))
+        found = self.outcomes[assignment]
+        self.losses[assignment] = bracket.narrow(number, found.holds, found.lost, found.deviation, found.scatter)
+        return found.holds
 
     # ---- 5. trim
 
     def trim(self, found: Assignment) -> None:
-        """One width narrower wherever that holds, the largest saving first, until nothing more does."""
+        """One width narrower wherever that may hold, what is expected to save most first, until nothing more does."""
         refused: set[int] = set()
         while True:
-            moves = [
-                (number, (*found[:number], formats[formats.index(own) - 1], *found[number + 1 :]))
+            moves = {
+                number: (*found[:number], formats[formats.index(own) - 1], *found[number + 1 :])
                 for number, (formats, own) in enumerate(zip(self.options, found, strict=True))
                 if formats.index(own) > 0 and number not in refused
-            ]
-            worth = [(number, move) for number, move in moves if self.cost(move) <= (1 - WORTH) * self.cost(found)]
-            for number, move in sorted(worth, key=lambda move: self.cost(move[1])):
-                if self.holds(move):
-                    found = move
-                    break
-                refused.add(number)
-            else:
+            }
+            steps = {number: self.step(found, move) for number, move in moves.items() if self.is_worth(found, move)}
+            saved = {number: step.expected_saving(1) for number, step in steps.items()}
+            number = max(saved, key=lambda number: saved[number], default=None)
+            if number is None or saved[number] <= WORTH * self.cost(found):
                 return
+            if self.test(moves[number], steps[number], 1):
+                found = moves[number]
+            else:
+                refused.add(number)
+
+    def is_worth(self, found: Assignment, move: Assignment) -> bool:
+        return self.cost(found) - self.cost(move) > WORTH * self.cost(found)
+
+    def step(self, found: Assignment, move: Assignment) -> Bracket:
+        """From an assignment that holds to one that may."""
+        if self.around.damage(move) is None:
+            self.around = self.measure_around(found)
+        damages = [self.around.damage(assignment) for assignment in (found, move)]
+        known = [damage for damage in damages if damage is not None]
+        return self.bracket((found, move), known, (0, self.losses[found]))
 
     def measured(self) -> Candidate:
         """The cheapest accepted assignment that also holds on all images."""
-        for assignment in sorted(self.accepted, key=self.cost):
+        accepted = [assignment for assignment, outcome in self.outcomes.items() if outcome.holds]
+        for assignment in sorted(accepted, key=self.cost):
             candidate = self.network.build(assignment)
             if self.validation.accuracy(candidate) >= self.problem.least():
                 return candidate

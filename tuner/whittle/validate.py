@@ -7,15 +7,16 @@ and every part of the test takes as many images from each. After n_s images with
 
     D ~ sum N_s D_s / n_s     variance ~ sum N_s (N_s - n_s) / n_s p_s,   p_s = (c_s + 1/2) / (n_s + 1)
 
-The test ends when the bound is Z standard deviations away. Once half of the images were seen and a deviation is less
-than a twentieth of the loss that is allowed, it ends too: the bound must then be one away. What a search ends with is
-measured on all images.
+The test ends when the bound is Z standard deviations away. Once half of the images were seen and a deviation is small
+beside the scatter, by which the loss differs between sets of images, sqrt(sum N_s c_s / n_s), it ends too: the bound
+must then be one away. What a search ends with is measured on all images.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -30,11 +31,25 @@ ESTIMATE = "estimate"
 FIRST = 400
 """Images of the first part; each later one takes as many as all before."""
 Z = 2.5
-CLOSE = 0.05
+CLOSE = 0.25
+"""The share of the scatter that a deviation must come down to."""
 STRATA = (0.05, 0.15, 0.4, 1.0)
 """Where each stratum ends, as a share of the images, hardest first."""
 
 Order = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a candidate holds, and the right answers that it is expected to lose on balance.
+
+    deviation: of these on the images of the search; scatter: from one set of so many images to the next.
+    """
+
+    holds: bool
+    lost: float
+    deviation: float
+    scatter: float
 
 
 class Validation:
@@ -58,21 +73,20 @@ class Validation:
         least = math.ceil(self.problem.least() * self.judge.images - 1e-9)
         return int(self.float_right.sum()) - least
 
-    def tested(self, candidate: Candidate) -> tuple[bool, float]:
-        """Whether the candidate reaches the accuracy, and the expected loss; what does is recorded with its estimate.
+    def tested(self, candidate: Candidate) -> Outcome:
+        """Whether the candidate reaches the accuracy; what does is recorded with its estimate.
 
         Raises OutOfTime once the budget is spent.
         """
-        holds, lost = self._tested(candidate)
-        if holds:
-            accuracy = (float(self.float_right.sum()) - lost) / self.judge.images
+        found = self._tested(candidate)
+        if found.holds:
+            accuracy = (float(self.float_right.sum()) - found.lost) / self.judge.images
             self.problem.record(candidate, ESTIMATE, 0.0, lambda: accuracy)
-        return holds, lost
+        return found
 
-    def _tested(self, candidate: Candidate) -> tuple[bool, float]:
-        """Whether it holds, and the expected loss."""
+    def _tested(self, candidate: Candidate) -> Outcome:
         seen, lost, changed = np.zeros((3, len(self.sizes)))
-        expected = deviation = 0.0
+        holds, expected, deviation = None, 0.0, 0.0
         for number, part in enumerate(self.parts):
             seen += [len(which) for which in part]
             losses, changes = self._changes(candidate, number)
@@ -80,12 +94,19 @@ class Validation:
             changed += changes
             expected, deviation = estimate(self.sizes, seen, lost, changed)
             if expected - Z * deviation > self.allowed:
-                return False, expected
-            if expected + Z * deviation <= self.allowed:
-                return True, expected
-            if 2 * seen.sum() >= self.judge.images and deviation <= CLOSE * self.allowed:
-                break
-        return bool(expected + deviation <= self.allowed), expected
+                holds = False
+            elif expected + Z * deviation <= self.allowed:
+                holds = True
+            elif not (2 * seen.sum() >= self.judge.images and deviation <= CLOSE * self._scatter(seen, changed)):
+                continue
+            break
+        if holds is None:
+            holds = bool(expected + deviation <= self.allowed)
+        return Outcome(holds, expected, deviation, self._scatter(seen, changed))
+
+    def _scatter(self, seen: NDArray[np.float64], changed: NDArray[np.float64]) -> float:
+        """The deviation of the loss from one set of images to the next: each change is one more or one less."""
+        return math.sqrt(float((self.sizes / np.maximum(seen, 1) * changed).sum()))
 
     def accuracy(self, candidate: Candidate) -> float:
         """The accuracy on all images; those that were seen in a test are not run again."""

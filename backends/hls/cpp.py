@@ -24,8 +24,8 @@ _KEYWORDS = """
     uid uint16 uint32 uint64 uint8 wchar
 """
 _LIBRARY = """
-    Activation AdderTree Affine Axis Beat Bin ConcatOf Const Counter Exp Fixed Float FloatTree Flowing Fold Format In
-    Inputs Int JoinOf Left LeftOf Linear MeanOf MeanPool MeanSums Out Outputs PlusOf Pool Port Real RealPlusOf
+    Activation AdderTree Affine Axis Beat Bin ConcatOf Const Counter Exp Fixed Float FloatTree Flowing Fold Format
+    GlobalMean In Inputs Int JoinOf Left LeftOf Linear MeanOf MeanSums Out Outputs PlusOf Pool Port Real RealPlusOf
     RealTimesOf Regroup Right RightOf Rounding Scan TimesOf TokensOf Turns UConst UFixed UInt Vec Weight Window Wire
 """
 KEYWORDS = frozenset(_KEYWORDS.split())  # of the language, of names that generated code uses, of C's types without _t

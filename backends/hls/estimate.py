@@ -301,17 +301,18 @@ def _mean_cost(stage: MeanStage) -> Cost:
     divide = (28.0 + bits, 64.0 + 4.0 * bits) if dsp else (2.0 * whole * whole, 6.0 * whole * whole + 4.0 * bits)
     if takes_sign(stage.format):
         dsp, divide = 0, (0.0, 0.0)
+    outs = stage.out_lanes
     if stage.scan is None:
-        adders, kept = 1, stage.channels * bits / 32.0
+        adders, kept = lanes, stage.channels * bits / 32.0
     else:
-        adders = stage.scan.kernel[0] + stage.scan.kernel[1] - 2
+        adders = (stage.scan.kernel[0] - 1) * lanes + (stage.scan.kernel[1] - 1) * outs
         kept = (stage.scan.kernel[1] - 1) * stage.channels * bits / 32.0
-    low, high = adders * bits + divide[0], 2.0 * adders * bits + divide[1]
+    low, high = adders * bits + outs * divide[0], 2.0 * adders * bits + outs * divide[1]
     return Cost(
-        (lanes * low + kept + 40, lanes * high + 2.0 * kept + 200),
+        (low + kept + 40, high + 2.0 * kept + 200),
         (2.0 * lanes * bits + 40, 8.0 * lanes * bits + 32.0 * kept + 200),
         0,
-        lanes * dsp,
+        outs * dsp,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from math import gcd
 
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.packing import PACKED, packed
@@ -101,9 +102,8 @@ def _decided(stage: Stage, given: Given, stages: Sequence[Stage], board: Board) 
             )
     if given.fifo is not None and (len(given.fifo) != len(stage.reads) or min(given.fifo) < 1):
         raise CompileError(f"%{stage.name}: fifo must be {len(stage.reads)} number(s) of words, 1 or more")
-    if isinstance(stage, JoinStage):
-        _divides(stage.name, "lanes", given.lanes, min(stage.channels), "its channels")
-        _divides(stage.name, "lanes", given.lanes, max(stage.channels), "its channels")
+    if isinstance(stage, JoinStage) and given.lanes is not None and (given.lanes < 1 or not stage.takes(given.lanes)):
+        _divides(stage.name, "lanes", given.lanes, gcd(*stage.channels), "its channels")
     if not isinstance(stage, SumStage):
         return stage
     pe, simd = folding_of(stage.name, given)

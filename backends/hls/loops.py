@@ -240,9 +240,9 @@ def loops_of(stage: Stage) -> list[Loop]:
     if isinstance(stage, PoolStage) or (isinstance(stage, MeanStage) and stage.scan is not None):
         assert stage.scan is not None
         return [_walk(stage.scan, stage.lanes, stage.reads, stage.writes, each=True)]
-    tokens = stage.elements // stage.lanes
+    tokens = stage.elements // stage.out_lanes
     if isinstance(stage, MeanStage):
-        trips = stage.positions * tokens
+        trips = stage.positions * stage.channels // stage.lanes
         return [Gathering(trips, stage.reads, stage.writes, (trips,), tokens)]
     assert isinstance(stage, PointStage | ForkStage)
     return [Loop(tokens, stage.reads, stage.writes, (tokens,), tokens)]

@@ -151,18 +151,9 @@ def reciprocals(stage: MeanStage) -> NDArray[np.int64]:
     """The table of avgpool.hpp: ceil(2^S / count) of every count of pixels, or of the only one there is."""
     whole = max(1, stage.sum_bits - 1 + max(0, -stage.shift) - max(0, stage.shift))
     places = whole + (stage.most - 1).bit_length()
-    counts = [stage.most] if _uniform(stage) else range(1, stage.most + 1)
+    counts = [stage.most] if stage.uniform else range(1, stage.most + 1)
     found = [-(-(1 << places) // count) for count in counts]
-    return np.array(found if _uniform(stage) else [0, *found], np.int64)
-
-
-def _uniform(stage: MeanStage) -> bool:
-    """Whether every window has the same number of pixels that count."""
-    if stage.scan is None:
-        return True
-    top, left, bottom, right = stage.scan.pads
-    rows, cols = top + stage.scan.size[0] + bottom, left + stage.scan.size[1] + right
-    return stage.counted == (0, 0, rows, cols)
+    return np.array(found if stage.uniform else [0, *found], np.int64)
 
 
 def _cycles(stage: Stage) -> str:

@@ -10,7 +10,7 @@ quick as long as few branches run side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
@@ -106,7 +106,8 @@ class Choices:
             own = _columns(stage, simd)
         elif isinstance(stage, JoinStage):
             lanes = self.given.get(stage.name, (None,))[0]
-            both = divisors(int(np.gcd(*stage.channels))) if lanes is None else (lanes,)
+            entered = [width for stream in stage.reads for width in self.tokens[stream]]
+            both = joined_widths(stage, entered) if lanes is None else (lanes,)
             leaving, own = self._new(stage, both), (1,)
         elif isinstance(stage, PortStage):
             own = _beats(stage)
@@ -195,7 +196,7 @@ class Choices:
         return cycles, entry + np.array(rows).T[:, places.reshape(lanes.shape)]
 
     def _join(self, stage: JoinStage, left: Ints, right: Ints, lanes: Ints) -> tuple[Floats, Floats]:
-        most = 1 + max(stage.channels)
+        most = 1 + int(lanes.max())
 
         def entering(side: int, width: Ints) -> Floats:
             return self._looked_up(
@@ -291,6 +292,12 @@ def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
     elif isinstance(stage, PortStage):
         stage = replace(stage, lanes=width, beat=own)
     return stage if stage.possible else None
+
+
+def joined_widths(stage: JoinStage, entered: Collection[int]) -> tuple[int, ...]:
+    """The widths that an add, mul or concat may work in: parts of a pixel, and several pixels if such tokens enter."""
+    several = [width for width in sorted(set(entered)) if width > stage.channels[0] and stage.takes(width)]
+    return (*divisors(int(np.gcd(*stage.channels))), *several)
 
 
 def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, ...]:

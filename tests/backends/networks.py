@@ -352,8 +352,11 @@ def unsized(
 
 
 def joint_widths(stage: JoinStage) -> tuple[int, ...]:
-    """The lanes that an add, mul or concat may have."""
-    return divisors(math.gcd(*stage.channels))
+    """The lanes that an add, mul or concat may have: several pixels where both sides have the same."""
+    parts = divisors(math.gcd(*stage.channels))
+    if stage.op == "concat" or stage.broadcast:
+        return parts
+    return (*parts, *(stage.channels[0] * n for n in divisors(stage.positions) if n > 1))
 
 
 def port_widths(stage: PortStage) -> list[tuple[int, int]]:

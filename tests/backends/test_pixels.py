@@ -23,7 +23,16 @@ from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.plan import bottleneck, plan
 from bitwright.backends.hls.plan_file import plan_text, read_plan
 from bitwright.backends.hls.reasons import pixels_reason
-from bitwright.backends.hls.stages import ForkStage, JoinStage, PoolStage, Stage, SumStage, ports_of, stages_of
+from bitwright.backends.hls.stages import (
+    ForkStage,
+    JoinStage,
+    MeanStage,
+    PoolStage,
+    Stage,
+    SumStage,
+    ports_of,
+    stages_of,
+)
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.graph import Graph
@@ -70,7 +79,8 @@ NETWORKS = {
 }
 WANTED = {
     *("windows one after another", "windows side by side", "some of them at once", "a pool of pixels", "strided"),
-    *("depthwise", "without a window", "forked", "joined", "chunks of several windows"),
+    *("depthwise", "without a window", "forked", "joined", "joined side by side", "chunks of several windows"),
+    *("averaged side by side", "averaged to one"),
 }
 
 
@@ -110,10 +120,19 @@ def features(stages: Sequence[Stage]) -> Iterator[str]:
             }
         elif isinstance(stage, PoolStage):
             yes = {"a pool of pixels": stage.lanes > stage.scan.channels}
+        elif isinstance(stage, MeanStage):
+            several = stage.lanes > stage.channels
+            yes = {
+                "averaged side by side": several and stage.out_lanes > stage.channels,
+                "averaged to one": several and stage.scan is None,
+            }
         elif isinstance(stage, ForkStage):
             yes = {"forked": stage.lanes > 2}
         elif isinstance(stage, JoinStage):
-            yes = {"joined": max(stage.entering) > max(stage.channels)}
+            yes = {
+                "joined": max(stage.entering) > max(stage.channels),
+                "joined side by side": stage.lanes > stage.channels[0],
+            }
         yield from (name for name, holds in yes.items() if holds)
 
 
@@ -209,14 +228,45 @@ def test_a_plan_takes_several_pixels_where_they_pay(networks: ModuleType, tmp_pa
     assert "elements a beat would take" in bottleneck(one)
 
 
+RESIDUAL = """graph @residual {
+  input %x : FIXED<4>[N,1,6,8]
+  weight %a.w = 000000e3 : FIXED<3>[2,1,3,3]
+  weight %b.w = 000000e4 : FIXED<3>[2,2,3,3]
+  %a = conv2d(%x, %a.w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<6>[N,2,6,8]
+  %b = conv2d(%a, %b.w) {kernel=[3,3], pads=[1,1,1,1]} : FIXED<6>[N,2,6,8]
+  %s = add(%b, %a) : FIXED<6>[N,2,6,8]
+  output %s
+}"""
+
+
+def test_a_residual_network_goes_past_a_pixel_a_cycle(networks: ModuleType) -> None:
+    """Its sum, too; and with the sum kept to one pixel, it is the bottleneck."""
+    stages = stages_of(parse(RESIDUAL))
+    fast = plan(stages, large(networks))
+    (join,) = (stage for stage in fast.stages if isinstance(stage, JoinStage))
+    assert join.lanes > join.channels[0]
+    assert fast.estimate.interval < 48, "a frame has 48 pixels"
+    assert plan(stages, large(networks), given={"s": Given(lanes=2)}).estimate.interval >= 48
+
+
+@pytest.mark.parametrize("lanes", [0, 3, 10, 64])
+def test_lanes_that_an_add_cannot_have_are_refused(lanes: int, networks: ModuleType) -> None:
+    with pytest.raises(CompileError, match=f"%s: lanes {lanes} does not divide 2, its channels"):
+        plan(stages_of(parse(RESIDUAL)), networks.BOARD, given={"s": Given(lanes=lanes)})
+
+
 def test_no_pixels_are_offered_where_a_layer_does_not_take_them(networks: ModuleType) -> None:
-    """Rows of an odd number of pixels, a mean behind: one pixel a token."""
+    """Rows of an odd number of pixels; windows of which those at the border count less."""
     text = NETWORKS["digits"].replace("[N,1,8,12]", "[N,1,8,11]").replace("[N,3,4,6]", "[N,3,4,5]")
     text = text.replace("[N,4,2,4]", "[N,4,2,3]").replace("[5,32]", "[5,24]").replace("[N,32]", "[N,24]")
     (first,) = (stage for stage in plan(stages_of(parse(text)), large(networks)).stages if stage.name == "digits.a")
     assert first.lanes == 1
-    for stage in plan(stages_of(parse(NETWORKS["ways"])), large(networks)).stages:
-        assert stage.name not in ("ways.m", "ways.g") or stage.lanes <= 2
+    padded = NETWORKS["ways"].replace("{kernel=[2,2], strides=[2,2]}", "{kernel=[4,4], pads=[1,1,1,1], strides=[2,2]}")
+    for text, most in ((padded, 2), (NETWORKS["ways"], 24)):
+        found = plan(stages_of(parse(text)), large(networks))
+        (mean,) = (stage for stage in found.stages if stage.name == "ways.m")
+        assert 1 <= mean.lanes <= most
+        assert (mean.lanes > 2) == (text != padded)
 
 
 def test_a_layer_says_why_it_takes_several_pixels(networks: ModuleType) -> None:

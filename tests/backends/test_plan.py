@@ -526,7 +526,7 @@ def _asked(stage: Stage) -> list[str]:
     if isinstance(stage, ForkStage | PointStage):
         return ["TokensOf<L>::trips"]
     if isinstance(stage, MeanStage):
-        return ["Scan<L>::steps" if stage.scan else "L::positions * L::channels / L::lanes"]
+        return ["Scan<L>::steps" if stage.scan else "GlobalMean<L>::trips"]
     if isinstance(stage, JoinStage):
         regrouped = [
             f"Regroup<L::{side}, {stage.entering[index]}, {stage.lanes}, "

@@ -269,8 +269,26 @@ class MeanStage(Stage):
         return self.positions if self.scan is None else self.scan.kernel[0] * self.scan.kernel[1]
 
     @property
+    def uniform(self) -> bool:
+        """Whether every window has the same number of pixels that count."""
+        if self.scan is None:
+            return True
+        top, left, bottom, right = self.scan.pads
+        return self.counted == (0, 0, top + self.scan.size[0] + bottom, left + self.scan.size[1] + right)
+
+    @property
+    def out_lanes(self) -> int:
+        part = min(self.lanes, self.channels)
+        return part if self.scan is None or part == self.lanes else part * self.scan.steps(self.lanes).windows
+
+    @property
     def possible(self) -> bool:
-        return self.channels % self.lanes == 0
+        """Of several pixels the windows leave side by side, if all count the same; of an image its only one."""
+        if self.lanes <= self.channels:
+            return self.channels % self.lanes == 0
+        if self.scan is not None:
+            return self.uniform and self.scan.takes(self.lanes)
+        return self.lanes % self.channels == 0 and self.positions % (self.lanes // self.channels) == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +326,16 @@ class JoinStage(Stage):
     def entered_by(self, widths: Sequence[int]) -> Stage:
         left, right = widths
         return replace(self, entering=(left, right))
+
+    @property
+    def possible(self) -> bool:
+        return self.takes(self.lanes)
+
+    def takes(self, lanes: int) -> bool:
+        """Whether it may work in tokens of so many elements: of several pixels only where both sides have the same."""
+        if self.op == "concat" or self.broadcast or lanes <= self.channels[0]:
+            return all(channels % lanes == 0 for channels in self.channels)
+        return lanes % self.channels[0] == 0 and self.positions % (lanes // self.channels[0]) == 0
 
     def side_positions(self, side: int) -> int:
         """Pixels of a frame that enter on a side."""

@@ -95,7 +95,11 @@ class RealJoinStage(JoinStage):
 
 @dataclass(frozen=True, kw_only=True)
 class RealMeanStage(MeanStage):
-    """globalavgpool in float32."""
+    """globalavgpool in float32, which adds one pixel at a time."""
+
+    @property
+    def possible(self) -> bool:
+        return self.channels % self.lanes == 0
 
 
 def _bits(table: Ints) -> int:

@@ -12,7 +12,8 @@
 //                     image that counts
 //     globalavgpool   positions
 // Table    reciprocals[MeanOf<L>::counts]: of every count, or of `most` alone.
-// Cycles: avgpool2d one for every step of the walk, globalavgpool one for every group of channels of the image.
+// Tokens of several pixels give several windows, which all count the same, or are added up to one pixel.
+// Cycles: avgpool2d one for every step of the walk, globalavgpool one for every token of the image.
 // Memory: avgpool2d as max pooling; globalavgpool a shift register of `channels` sums.
 #ifndef BITWRIGHT_AVGPOOL_HPP
 #define BITWRIGHT_AVGPOOL_HPP
@@ -35,9 +36,13 @@ struct MeanOf {
 };
 
 template <class L>
-struct MeanPool {
-    static_assert(Scan<L>::pixels == 1, "a token is no more than a pixel");
-    static constexpr int taps = (L::kernel_cols - 1) * Scan<L>::groups + 1;
+struct GlobalMean {
+    static constexpr int pixels = larger(1, L::lanes / L::channels);  // of a token
+    static constexpr int part = smaller(L::lanes, L::channels);       // channels of a token
+    static constexpr int groups = L::channels / part;                 // tokens of a pixel
+    static constexpr int trips = L::positions / pixels * groups;
+    static_assert(L::channels % part == 0 && L::lanes % part == 0, "lanes divide the channels, or hold whole pixels");
+    static_assert(L::positions % pixels == 0, "tokens divide the pixels");
 };
 
 namespace process {
@@ -74,28 +79,31 @@ int counted(int first) {
 }
 
 template <class L>
-void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
+void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in,
+               hls::stream<Vec<typename L::Out, Scan<L>::out_lanes>>& out,
                const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+    using S = Scan<L>;
     using Sum = Int<L::sum_bits>;
-    constexpr int held = Scan<L>::held, taps = MeanPool<L>::taps;
+    constexpr int held = S::held, newest = S::across - L::lanes;
+    static_assert(L::uniform || S::windows == 1, "windows side by side count the same");
     BITWRIGHT_TRACE_LAYER(L, out);
 
-    Vec<typename L::In, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
+    Vec<typename L::In, S::word> lines[S::places];  // the rows above, one place a word
     BITWRIGHT_TOKENS(lines);
 #pragma HLS DEPENDENCE variable=lines inter false
-    Sum columns[taps][L::lanes];  // the sum of each column, of this pixel and of those to its left
+    Sum columns[S::across];  // the sum of each column, of this token and of those to its left
 #pragma HLS ARRAY_PARTITION variable=columns complete dim=0
-    for (int x = 0; x < taps; ++x) {
+    for (int n = 0; n < S::across; ++n) {
 #pragma HLS UNROLL
-        for (int n = 0; n < L::lanes; ++n) columns[x][n] = 0;
+        columns[n] = 0;
     }
-    Scan<L> scan;
+    S scan;
 
-    for (int i = 0; i < Scan<L>::steps; ++i) {
+    for (int i = 0; i < S::steps; ++i) {
 #pragma HLS PIPELINE II=1
         BITWRIGHT_TRIP(i, avgpool2d);
         Vec<typename L::In, L::lanes> pixel;
-        Vec<typename L::Out, L::lanes> y;
+        Vec<typename L::Out, S::out_lanes> y;
         BITWRIGHT_TOKEN(pixel);
         BITWRIGHT_TOKEN(y);
         if (scan.inside()) {
@@ -104,18 +112,16 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
             for (int n = 0; n < L::lanes; ++n) pixel[n] = 0;
         }
 
-        for (int x = 0; x + 1 < taps; ++x) {
-            for (int n = 0; n < L::lanes; ++n) columns[x][n] = columns[x + 1][n];
-        }
-        for (int n = 0; n < L::lanes; ++n) columns[taps - 1][n] = static_cast<Sum>(pixel[n]);
+        for (int n = 0; n < newest; ++n) columns[n] = columns[n + L::lanes];
+        for (int n = 0; n < L::lanes; ++n) columns[newest + n] = static_cast<Sum>(pixel[n]);
         if (held > 0) {
-            const Vec<typename L::In, Scan<L>::word> above = lines[scan.place];
-            Vec<typename L::In, Scan<L>::word> below;  // the rows move up by one, and this pixel joins them
+            const Vec<typename L::In, S::word> above = lines[scan.place];
+            Vec<typename L::In, S::word> below;  // the rows move up by one, and this pixel joins them
             BITWRIGHT_TOKEN(below);
             for (int y = 0; y < held; ++y) {
                 for (int n = 0; n < L::lanes; ++n) {
                     const Sum value = scan.come(held - y) ? static_cast<Sum>(above[y * L::lanes + n]) : Sum(0);
-                    columns[taps - 1][n] = static_cast<Sum>(columns[taps - 1][n] + value);
+                    columns[newest + n] = static_cast<Sum>(columns[newest + n] + value);
                     below[y * L::lanes + n] = y == held - 1 ? pixel[n] : above[(y + 1) * L::lanes + n];
                 }
             }
@@ -127,10 +133,11 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
             const int cols = counted<L::kernel_cols, L::first_col, L::end_col>(static_cast<int>(scan.out_col));
             const int count = L::uniform ? L::most : rows * cols;
             const UInt<MeanOf<L>::places + 1> reciprocal = reciprocals[L::uniform ? 0 : count];
-            for (int n = 0; n < L::lanes; ++n) {
+            for (int n = 0; n < S::out_lanes; ++n) {
+                const int first = n / S::part * L::stride_cols;
                 Sum sum = 0;
-                for (int x = 0; x < L::kernel_cols; ++x) {
-                    if (scan.within(x)) sum = static_cast<Sum>(sum + columns[x * Scan<L>::groups][n]);
+                for (int x = first; x < first + L::kernel_cols; ++x) {
+                    if (scan.within(x)) sum = static_cast<Sum>(sum + columns[x * L::channels + n % S::part]);
                 }
                 y[n] = mean<L>(sum, count, reciprocal);
             }
@@ -141,40 +148,42 @@ void avgpool2d(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<t
 }
 
 template <class L>
-void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in, hls::stream<Vec<typename L::Out, L::lanes>>& out,
+void globalavgpool(hls::stream<Vec<typename L::In, L::lanes>>& in,
+                   hls::stream<Vec<typename L::Out, GlobalMean<L>::part>>& out,
                    const UConst<MeanOf<L>::places + 1> reciprocals[MeanOf<L>::counts]) {
+    using G = GlobalMean<L>;
     using Sum = Int<L::sum_bits>;
-    constexpr int groups = L::channels / L::lanes;
-    static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
     BITWRIGHT_TRACE_LAYER(L, out);
 
-    Sum sums[groups][L::lanes];  // the next one to be added to stands first
+    Sum sums[G::groups][G::part];  // the next one to be added to stands first
 #pragma HLS ARRAY_PARTITION variable=sums complete dim=0
-    Counter<groups> group = 0;
+    Counter<G::groups> group = 0;
     Counter<L::positions> position = 0;
     const UInt<MeanOf<L>::places + 1> reciprocal = reciprocals[0];
 
-    for (int i = 0; i < L::positions * groups; ++i) {
+    for (int i = 0; i < G::trips; ++i) {
 #pragma HLS PIPELINE II=1
         BITWRIGHT_TRIP(i, globalavgpool);
         const Vec<typename L::In, L::lanes> x = in.read();
-        Vec<typename L::Out, L::lanes> y;
+        Vec<typename L::Out, G::part> y;
         BITWRIGHT_TOKEN(y);
-        Sum total[L::lanes];
+        Sum total[G::part];
 #pragma HLS ARRAY_PARTITION variable=total complete dim=0
-        for (int n = 0; n < L::lanes; ++n) {
-            total[n] = static_cast<Sum>(position == 0 ? Sum(x[n]) : Sum(sums[0][n] + x[n]));
+        for (int n = 0; n < G::part; ++n) {
+            Sum sum = position == 0 ? Sum(0) : sums[0][n];
+            for (int p = 0; p < G::pixels; ++p) sum = static_cast<Sum>(sum + x[p * G::part + n]);
+            total[n] = sum;
         }
-        for (int g = 0; g + 1 < groups; ++g) {
-            for (int n = 0; n < L::lanes; ++n) sums[g][n] = sums[g + 1][n];
+        for (int g = 0; g + 1 < G::groups; ++g) {
+            for (int n = 0; n < G::part; ++n) sums[g][n] = sums[g + 1][n];
         }
-        for (int n = 0; n < L::lanes; ++n) sums[groups - 1][n] = total[n];
-        if (position == L::positions - 1) {
-            for (int n = 0; n < L::lanes; ++n) y[n] = mean<L>(total[n], L::most, reciprocal);
+        for (int n = 0; n < G::part; ++n) sums[G::groups - 1][n] = total[n];
+        if (position == L::positions - G::pixels) {
+            for (int n = 0; n < G::part; ++n) y[n] = mean<L>(total[n], L::most, reciprocal);
             out.write(y);
         }
-        if (group == groups - 1) ++position;
-        group = after(group, groups - 1);
+        if (group == G::groups - 1) position = static_cast<Counter<L::positions>>(position + G::pixels);
+        group = after(group, G::groups - 1);
     }
 }
 

@@ -1,7 +1,7 @@
 // Two streams into one: sums, products, and channels behind channels; rounded once.
 //
 // The right side of a sum or a product may have one pixel only (broadcast), which is kept and meets every pixel of the
-// left: a squeeze-and-excite gate.
+// left: a squeeze-and-excite gate. Where both sides have the same pixels, a token may hold several of them.
 //
 // A layer L defines   Left, Right, Out (formats), Activation, positions, lanes, acc_bits, and
 //     add, mul        channels, broadcast, left_up, right_up (places to the left, to one step; 0 for mul), min_shift,
@@ -19,10 +19,10 @@ namespace bitwright {
 
 template <class L>
 struct JoinOf {
-    static_assert(L::channels % L::lanes == 0, "lanes divide the channels");
-    static constexpr int groups = L::channels / L::lanes;
-    static constexpr int trips = L::positions * groups;
-    static constexpr int kept = L::broadcast ? groups : 1;
+    static constexpr int elements = L::positions * L::channels;
+    static_assert((L::broadcast ? L::channels : elements) % L::lanes == 0, "lanes divide the channels, or the frame");
+    static constexpr int groups = L::broadcast ? L::channels / L::lanes : 1;  // tokens of the right side that are kept
+    static constexpr int trips = elements / L::lanes;
 };
 
 template <class L>
@@ -75,7 +75,7 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
           hls::stream<Vec<typename L::Out, L::lanes>>& out) {
 #pragma HLS INLINE
     BITWRIGHT_TRACE_LAYER(L, out);
-    Vec<typename L::Right, L::lanes> kept[JoinOf<L>::kept];
+    Vec<typename L::Right, L::lanes> kept[JoinOf<L>::groups];
     BITWRIGHT_TOKENS(kept);
     Counter<JoinOf<L>::groups> group = 0;
     bool first = true;  // on the first pixel
@@ -88,12 +88,11 @@ void join(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<ty
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(b);
         BITWRIGHT_TOKEN(y);
-        const int place = L::broadcast ? static_cast<int>(group) : 0;
         if (!L::broadcast || first) {
             b = right.read();
-            kept[place] = b;
+            kept[group] = b;
         } else {
-            b = kept[place];
+            b = kept[group];
         }
         for (int n = 0; n < L::lanes; ++n) y[n] = Op::of(a[n], b[n]);
         out.write(y);

@@ -18,10 +18,6 @@ namespace bitwright {
 template <class L>
 struct Pool {
     static constexpr int trips = Scan<L>::steps;
-    static constexpr int part = smaller(L::lanes, L::channels);  // channels of a token
-    static constexpr int width = (Scan<L>::span - 1) * L::channels + part;  // elements of a row that is held
-    static constexpr int out_lanes = Scan<L>::windows * part;                   // and of an output token
-
     static_assert(L::pad_top < L::kernel_rows && L::pad_bottom < L::kernel_rows, "every window holds a pixel");
     static_assert(L::pad_left < L::kernel_cols && L::pad_right < L::kernel_cols, "every window holds a pixel");
 };
@@ -30,29 +26,29 @@ namespace process {
 
 template <class L>
 void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
-               hls::stream<Vec<typename L::Format, Pool<L>::out_lanes>>& out) {
+               hls::stream<Vec<typename L::Format, Scan<L>::out_lanes>>& out) {
     using T = typename L::Format::Type;
-    using P = Pool<L>;
-    constexpr int held = Scan<L>::held, newest = P::width - L::lanes;
+    using S = Scan<L>;
+    constexpr int held = S::held, newest = S::across - L::lanes;
     const T lowest = static_cast<T>(L::Format::min);  // never wins
     BITWRIGHT_TRACE_STREAM(out);
 
     Vec<typename L::Format, Scan<L>::word> lines[Scan<L>::places];  // the rows above, one place a word
     BITWRIGHT_TOKENS(lines);
 #pragma HLS DEPENDENCE variable=lines inter false
-    T columns[P::width];  // the largest of each column, of this token and of those to its left
+    T columns[S::across];  // the largest of each column, of this token and of those to its left
 #pragma HLS ARRAY_PARTITION variable=columns complete dim=0
-    for (int n = 0; n < P::width; ++n) {
+    for (int n = 0; n < S::across; ++n) {
 #pragma HLS UNROLL
         columns[n] = 0;
     }
     Scan<L> scan;
 
-    for (int i = 0; i < P::trips; ++i) {
+    for (int i = 0; i < Pool<L>::trips; ++i) {
 #pragma HLS PIPELINE II=1
         BITWRIGHT_TRIP(i, maxpool2d);
         Vec<typename L::Format, L::lanes> pixel;
-        Vec<typename L::Format, P::out_lanes> largest;
+        Vec<typename L::Format, S::out_lanes> largest;
         BITWRIGHT_TOKEN(pixel);
         BITWRIGHT_TOKEN(largest);
         if (scan.inside()) {
@@ -78,11 +74,11 @@ void maxpool2d(hls::stream<Vec<typename L::Format, L::lanes>>& in,
         }
 
         if (scan.at_output()) {
-            for (int n = 0; n < P::out_lanes; ++n) {
-                const int first = n / P::part * L::stride_cols;
+            for (int n = 0; n < S::out_lanes; ++n) {
+                const int first = n / S::part * L::stride_cols;
                 T value = lowest;
                 for (int x = first; x < first + L::kernel_cols; ++x) {
-                    const T column = columns[x * L::channels + n % P::part];
+                    const T column = columns[x * L::channels + n % S::part];
                     if (scan.within(x) && column > value) value = column;
                 }
                 largest[n] = value;

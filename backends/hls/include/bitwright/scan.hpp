@@ -2,8 +2,9 @@
 //
 // A token is a group of channels of a pixel, or some whole pixels that lie side by side. Padding above and beside the
 // image takes no step: the columns under the kernel are held in the order in which they came, across the ends of rows,
-// and those that are not of the image count as padding. A token's windows are complete `delay` tokens after it. (Padding that is wider than the
-// kernel gives windows of nothing else; for it the image begins at `first_row`, `first_col`.)
+// and those that are not of the image count as padding. A token's windows are complete `delay` tokens after it.
+// (Padding that is wider than the kernel gives windows of nothing else; for it the image begins at `first_row`,
+// `first_col`.)
 //
 // A layer L defines   channels, in_rows, in_cols, out_rows, out_cols, kernel_rows, kernel_cols, stride_rows,
 //                     stride_cols, pad_top, pad_left, pad_bottom, pad_right, lanes (elements of an input token).
@@ -37,6 +38,9 @@ struct Scan {
     static constexpr int steps =
         groups * larger((end_row - 1) * cols + end_col, delay + last_row * cols + last_col + 1);  // of a frame
     static constexpr int span = left + (ahead + 1) * pixels;  // columns that are held
+    static constexpr int part = smaller(L::lanes, L::channels);        // channels of a token
+    static constexpr int across = (span - 1) * L::channels + part;     // elements of a row that is held
+    static constexpr int out_lanes = windows * part;                   // elements of a pooling's output token
 
     static_assert(L::channels == groups * L::lanes || L::lanes == pixels * L::channels, "lanes divide the channels");
     static_assert(pixels == 1 || (L::in_cols % pixels == 0 && pixels % L::stride_cols == 0), "tokens divide the rows");

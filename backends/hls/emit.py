@@ -257,8 +257,9 @@ class _Emitter:
         for stage in self.plan.stages:
             for stream in stage.writes:
                 self.declare(printer, self.variables[stream], self.types.of(stream), stage.out_lanes, stream)
-            for stream, variable, _ in self.regrouped(stage) if isinstance(stage, JoinStage) else ():
-                self.declare(printer, variable, self.types.of(stream), stage.lanes, variable)
+            if isinstance(stage, JoinStage):
+                for stream, variable, side in self.regrouped(stage):
+                    self.declare(printer, variable, self.types.of(stream), stage.side_lanes(side), variable)
         for line, _ in self.depths():
             printer.line(line)
         printer.line()
@@ -274,7 +275,7 @@ class _Emitter:
         return [
             (stream, f"{name}_{which}", side)
             for side, (stream, which) in enumerate(zip(stage.reads, ("left", "right"), strict=True))
-            if stage.entering[side] != stage.lanes
+            if stage.entering[side] != stage.side_lanes(side)
         ]
 
     def call(self, printer: Printer, stage: Stage) -> None:
@@ -299,7 +300,7 @@ class _Emitter:
             engine = _ARITHMETIC.get(type(stage), "") + stage.op
             for stream, variable, side in self.regrouped(stage):
                 elements = stage.side_positions(side) * stage.channels[side]
-                numbers = f"{stage.entering[side]}, {stage.lanes}, {elements}"
+                numbers = f"{stage.entering[side]}, {stage.side_lanes(side)}, {elements}"
                 pieces = f"Regroup<{self.types.of(stream)}, {numbers}>"
                 printer.line(f"nn::regroup<{pieces}>({self.variables[stream]}, {variable});")
                 wires[side] = variable

@@ -215,11 +215,11 @@ def entry_cost(stage: Stage) -> Cost:
 
 def side_cost(stage: JoinStage, side: int) -> Cost:
     """The FIFO that enters a join on a side, and its regrouping."""
-    bits = stage.in_formats[side].width
+    bits, lanes = stage.in_formats[side].width, stage.side_lanes(side)
     found = memory(stage.depth(side), stage.entering[side] * bits)
-    if stage.entering[side] != stage.lanes:
-        moved = 1.0 * (stage.entering[side] + stage.lanes) * bits
-        found += Cost((0.5 * moved + 10, 2.0 * moved + 40), (moved, moved + 30)) + memory(2, stage.lanes * bits)
+    if stage.entering[side] != lanes:
+        moved = 1.0 * (stage.entering[side] + lanes) * bits
+        found += Cost((0.5 * moved + 10, 2.0 * moved + 40), (moved, moved + 30)) + memory(2, lanes * bits)
     return found
 
 

@@ -16,6 +16,8 @@ regroupings before it the times are worked out in turn, from the earliest ones o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +50,16 @@ def most_held(stages: Sequence[Stage], interval: int) -> dict[str, int]:
 
 def _own_pace(stage: SumStage) -> int:
     """Cycles between two frames of a stage whose tokens are always there."""
-    first, last = (_Pipeline(loop, depth, 0) for loop, depth in pipelines_of(stage))
-    first.follow(last)
-    return max(first.pace(), last.pace())
+    (first, depth), (last, last_depth) = pipelines_of(stage)
+    window, product = (replace(loop, reads=("in",), writes=("out",)) for loop in (first, last))  # of whatever names
+    return _pace_of(window, depth, replace(product, reads=window.writes), last_depth)
+
+
+@cache
+def _pace_of(first: Loop, depth: int, last: Loop, last_depth: int) -> int:
+    window, product = _Pipeline(first, depth, 0), _Pipeline(last, last_depth, 0)
+    window.follow(product)
+    return max(window.pace(), product.pace())
 
 
 def _followed(stages: Sequence[Stage], interval: int) -> tuple[dict[str, int], int]:
@@ -146,14 +155,11 @@ class _Pipeline:
         last = self.framed(self.loop.write_trip(_last_of_vectors(self.loop.tokens_out, product.loop))) + self.depth
         taken = product.framed(product.loop.read_trip(0, _last_of_vectors(product.loop.tokens_in[0], product.loop)))
         before = 2 if vector == 1 else 1  # vectors, the one that must have been taken when room is asked for
-        held_up, rooms, late = 0, [], [0] * before
-        numbers = (put, read, self.times(last) - last, last - taken)
-        for room, asked, behind, ahead in zip(*(column.tolist() for column in numbers), strict=True):
-            held_up = max(held_up, asked + late[-before] - room)
-            rooms.append(held_up)
-            late.append(max(late[-1], ahead + max(behind, held_up)))
-        self.wait(put, put + np.array(rooms))
-        product.wait(taken, taken + np.array(late[before:]))
+        ahead, asked = last - taken, read - put
+        waits = ahead + self.times(last) - last
+        late = _late(asked.tolist(), waits.tolist(), ahead.tolist(), before)
+        self.wait(put, put + np.maximum.accumulate(np.maximum(asked + late[:-before], 0)))
+        product.wait(taken, taken + late[before:])
 
     def writes(self, readers: Mapping[str, Loop]) -> Ints:
         """When the tokens that it writes are there; of vectors that are read one token a trip, the last ones."""
@@ -170,6 +176,27 @@ class _Pipeline:
         """When the tokens of a side are read."""
         tokens = np.arange(self.loop.tokens_in[side], dtype=np.int64)
         return self.times(self.framed(self.loop.read_trip(side, tokens)))
+
+
+def _late(asked: Sequence[int], waits: Sequence[int], ahead: Sequence[int], before: int) -> Ints:
+    """How late a product takes each vector of a window, behind `before` that are not; each vector waits for others.
+
+    Vector i is not put before the product has taken vector i - before, nor taken before it is put:
+
+        held_up(i) = max(held_up(i - 1), asked(i) + late(i - before))
+        late(i)    = max(late(i - 1), waits(i), ahead(i) + held_up(i))
+    """
+    late = [0] * before
+    held_up = latest = 0
+    for room, there, step in zip(asked, waits, ahead, strict=True):
+        stuck = room + late[-before]
+        if stuck > held_up:
+            held_up = stuck
+        there = max(there, step + held_up)
+        if there > latest:
+            latest = there
+        late.append(latest)
+    return np.array(late, np.int64)
 
 
 def _vector(reader: Loop) -> int:

@@ -270,13 +270,14 @@ def _join(stage: JoinStage) -> list[Loop]:
     tokens = []
     for side in (0, 1):
         elements = stage.side_positions(side) * stage.channels[side]
-        tokens.append(elements // stage.lanes)
-        if stage.entering[side] != stage.lanes:
+        lanes = stage.side_lanes(side)
+        tokens.append(elements // lanes)
+        if stage.entering[side] != lanes:
             inner = (f"{stage.name} side {side}",)
-            found.append(_regrouping(stage.entering[side], stage.lanes, elements, (reads[side],), inner))
+            found.append(_regrouping(stage.entering[side], lanes, elements, (reads[side],), inner))
             reads[side] = inner[0]
     both, (left, right) = tuple(reads), tokens
-    if stage.op == "concat":
+    if stage.op == "concat" and stage.lanes < stage.pixel:
         groups = (stage.channels[0] // stage.lanes, stage.channels[1] // stage.lanes)
         return [*found, Concatenation(left + right, both, stage.writes, (left, right), left + right, groups)]
     return [*found, Loop(left, both, stage.writes, (left, right), left)]

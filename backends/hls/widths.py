@@ -106,7 +106,7 @@ class Choices:
             own = _columns(stage, simd)
         elif isinstance(stage, JoinStage):
             lanes = self.given.get(stage.name, (None,))[0]
-            entered = [width for stream in stage.reads for width in self.tokens[stream]]
+            entered = [self.tokens[stream] for stream in stage.reads]
             both = joined_widths(stage, entered) if lanes is None else (lanes,)
             leaving, own = self._new(stage, both), (1,)
         elif isinstance(stage, PortStage):
@@ -206,7 +206,10 @@ class Choices:
 
         engine = self._looked_up(lanes, lambda width: engine_cost(_joined(stage, (width, width), width), self.board))
         elements = [stage.side_positions(side) * stage.channels[side] for side in (0, 1)]
-        slowest = np.maximum(elements[0] // np.gcd(left, lanes), elements[1] // np.gcd(right, lanes))
+        moved = [
+            elements[side] // np.gcd(width, _of_side(stage, side, lanes)) for side, width in ((0, left), (1, right))
+        ]
+        slowest = np.maximum(*moved)
         together = sum(elements) if stage.op == "concat" else elements[0]
         slowest = loop_cycles(np.maximum(slowest, together // lanes)) + float_depth(stage)
         cycles = np.where(left * right > 0, slowest, np.inf)
@@ -294,10 +297,17 @@ def folded(stage: Stage, width: int = 1, own: int = 1) -> Stage | None:
     return stage if stage.possible else None
 
 
-def joined_widths(stage: JoinStage, entered: Collection[int]) -> tuple[int, ...]:
-    """The widths that an add, mul or concat may work in: parts of a pixel, and several pixels if such tokens enter."""
-    several = [width for width in sorted(set(entered)) if width > stage.channels[0] and stage.takes(width)]
-    return (*divisors(int(np.gcd(*stage.channels))), *several)
+def joined_widths(stage: JoinStage, entered: Sequence[Collection[int]]) -> tuple[int, ...]:
+    """The widths that an add, mul or concat may work in: parts of a pixel, and several pixels if such tokens enter.
+
+    entered: the widths of tokens that may enter, by side.
+    """
+    counts = {
+        width // channels for widths, channels in zip(entered, stage.channels, strict=True) for width in widths if width
+    }
+    whole = [count * stage.pixel for count in sorted(counts | {1}) if count]
+    parts = divisors(int(np.gcd(*stage.channels)))
+    return (*parts, *(width for width in whole if width > parts[-1] and stage.takes(width)))
 
 
 def _leaving(stage: SumStage, pe: int | None, pixels: int | None) -> tuple[int, ...]:
@@ -342,6 +352,13 @@ def _windows(scan: Scan, lanes: Ints) -> Ints:
 
 def _joined(stage: JoinStage, entering: tuple[int, int], lanes: int) -> JoinStage:
     return replace(stage, entering=entering, lanes=lanes)
+
+
+def _of_side(stage: JoinStage, side: int, lanes: Ints) -> Ints:
+    """Its side_lanes for all these lanes."""
+    if stage.op != "concat":
+        return lanes
+    return np.where(lanes < stage.pixel, lanes, lanes // stage.pixel * stage.channels[side])
 
 
 def _shape(stage: Stage, own: tuple[int, ...]) -> object:

@@ -352,11 +352,12 @@ def unsized(
 
 
 def joint_widths(stage: JoinStage) -> tuple[int, ...]:
-    """The lanes that an add, mul or concat may have: several pixels where both sides have the same."""
+    """The lanes that an add, mul or concat may have: several pixels where both sides have them."""
     parts = divisors(math.gcd(*stage.channels))
-    if stage.op == "concat" or stage.broadcast:
+    if stage.broadcast:
         return parts
-    return (*parts, *(stage.channels[0] * n for n in divisors(stage.positions) if n > 1))
+    pixel = sum(stage.channels) if stage.op == "concat" else stage.channels[0]
+    return (*parts, *(pixel * n for n in divisors(stage.positions) if pixel * n > parts[-1]))
 
 
 def port_widths(stage: PortStage) -> list[tuple[int, int]]:

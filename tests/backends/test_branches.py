@@ -21,6 +21,7 @@ from networks import BLOCKS
 from bitwright.backends.hls.compare import compare_layers, input_format
 from bitwright.backends.hls.csim import Accelerator
 from bitwright.backends.hls.estimate import estimate, processes
+from bitwright.backends.hls.given import Given
 from bitwright.backends.hls.loops import Loop, loops_of
 from bitwright.backends.hls.plan import plan
 from bitwright.backends.hls.stages import (
@@ -42,6 +43,7 @@ from bitwright.ir.tensor import Array
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: apt-get install g++")
 
 SEEDS = (5, 17, 26, 46)
+GIVEN = {"inception": {"inception.c": Given(lanes=2)}}  # its sides one after the other, so that one waits
 
 
 class Case:
@@ -67,7 +69,7 @@ def cases(networks: ModuleType) -> dict[str, Case]:
         shape = [dim for dim in (graph.inputs[0].tensor_type.shape or ())[1:] if isinstance(dim, int)]
         number = input_format(graph)
         x = rng.uniform(float(number.min), float(number.max), (6, *shape))
-        found[name] = Case(graph, plan(stages_of(graph), networks.BOARD).stages, x)
+        found[name] = Case(graph, plan(stages_of(graph), networks.BOARD, given=GIVEN.get(name, {})).stages, x)
     return found
 
 
@@ -177,8 +179,8 @@ def _features(stage: Stage) -> list[str]:
             name: True,
             "concat of three": stage.name.endswith(".of2"),
             "one value twice": stage.op == "add" and stage.reads[0].split(".to.")[0] == stage.reads[1].split(".to.")[0],
-            "regrouped left": stage.entering[0] != stage.lanes,
-            "regrouped right": stage.entering[1] != stage.lanes,
+            "regrouped left": stage.entering[0] != stage.side_lanes(0),
+            "regrouped right": stage.entering[1] != stage.side_lanes(1),
             "aligned left": stage.ups[0] > 0,
             "aligned right": stage.ups[1] > 0,
             "deep": max(stage.least) > 10,

@@ -529,10 +529,10 @@ def _asked(stage: Stage) -> list[str]:
         return ["Scan<L>::steps" if stage.scan else "GlobalMean<L>::trips"]
     if isinstance(stage, JoinStage):
         regrouped = [
-            f"Regroup<L::{side}, {stage.entering[index]}, {stage.lanes}, "
+            f"Regroup<L::{side}, {stage.entering[index]}, {stage.side_lanes(index)}, "
             f"{stage.side_positions(index) * stage.channels[index]}>::trips"
             for index, side in enumerate(("Left", "Right"))
-            if stage.entering[index] != stage.lanes
+            if stage.entering[index] != stage.side_lanes(index)
         ]
         return [*regrouped, "ConcatOf<L>::trips" if stage.op == "concat" else "JoinOf<L>::trips"]
     if isinstance(stage, PoolStage):

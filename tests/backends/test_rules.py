@@ -81,7 +81,7 @@ ACC, CUT = "    Acc acc[L::pixels * L::pe];\n", "#pragma HLS ARRAY_PARTITION var
 MULTIPLIER = f"{INCLUDE}/multiplier.hpp"
 PRODUCT, BOUND = "        const auto product = a * b;\n", "        BITWRIGHT_IN_LUTS(product);\n"
 ADDED = "acc[p] = static_cast<Acc>(sofar + sum);"
-TRIPS = "for (int i = 0; i < P::trips; ++i) {"
+TRIPS = "for (int i = 0; i < Pool<L>::trips; ++i) {"
 FRAMES = "void f() {\n    for (int n = 1; n < 4; ++n) {\n#pragma HLS DATAFLOW\n    }\n}\n"
 
 # What is broken: the rule that must say so, the file, and what takes the place of what in it.

@@ -67,7 +67,7 @@ def functions(stage: Stage) -> tuple[str, ...]:
         arithmetic = "constant_" if stage.products == ADDERS else arithmetic
         return ("window2d" if stage.scan is not None else "regroup", arithmetic + "matvec")
     if isinstance(stage, JoinStage):
-        sides = sum(width != stage.lanes for width in stage.entering)
+        sides = sum(width != stage.side_lanes(side) for side, width in enumerate(stage.entering))
         return (*["regroup"] * sides, "concat" if stage.op == "concat" else "join")
     if isinstance(stage, RealMeanStage):
         return ("real_mean",)

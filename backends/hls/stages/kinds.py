@@ -308,7 +308,7 @@ class JoinStage(Stage):
 
     op: "add", "mul" or "concat"; channels: of the two sides; broadcast: the right side has one pixel, which meets every
     pixel of the left; ups: places to the left that bring both sides of an add to one step; shifts: places to the right
-    (one, or one a side for concat). entering: widths of the two sides' tokens, which are regrouped to `lanes`.
+    (one, or one a side for concat). entering: widths of the two sides' tokens, which are regrouped to `side_lanes`.
     least: the depths of the two FIFOs below which the design stops for ever.
     """
 
@@ -332,10 +332,23 @@ class JoinStage(Stage):
         return self.takes(self.lanes)
 
     def takes(self, lanes: int) -> bool:
-        """Whether it may work in tokens of so many elements: of several pixels only where both sides have the same."""
-        if self.op == "concat" or self.broadcast or lanes <= self.channels[0]:
+        """Whether it may work in tokens of so many elements: parts of a pixel, or several where both sides have them.
+
+        A concat takes the sides of a pixel one after the other, or whole pixels of both.
+        """
+        if lanes <= max(self.channels) or self.broadcast:
             return all(channels % lanes == 0 for channels in self.channels)
-        return lanes % self.channels[0] == 0 and self.positions % (lanes // self.channels[0]) == 0
+        return lanes % self.pixel == 0 and self.positions % (lanes // self.pixel) == 0
+
+    @property
+    def pixel(self) -> int:
+        """Elements of a pixel that leaves."""
+        return sum(self.channels) if self.op == "concat" else self.channels[0]
+
+    def side_lanes(self, side: int) -> int:
+        """Elements of the tokens that it takes from a side."""
+        whole = self.op == "concat" and self.lanes >= self.pixel
+        return self.lanes // self.pixel * self.channels[side] if whole else self.lanes
 
     def side_positions(self, side: int) -> int:
         """Pixels of a frame that enter on a side."""

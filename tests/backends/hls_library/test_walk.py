@@ -157,7 +157,7 @@ def struct(reference: ModuleType, name: str, stage: SumStage | PoolStage) -> str
 
 def call(name: str, stage: SumStage | PoolStage, values: list[int]) -> str:
     process, out = (
-        ("maxpool2d", f"Pool<{name}>::out_lanes")
+        ("maxpool2d", f"Scan<{name}>::out_lanes")
         if isinstance(stage, PoolStage)
         else ("window2d", f"Window<{name}>::out_lanes")
     )

@@ -1,7 +1,8 @@
 // Two streams into one: sums, products, and channels behind channels; rounded once.
 //
 // The right side of a sum or a product may have one pixel only (broadcast), which is kept and meets every pixel of the
-// left: a squeeze-and-excite gate. Where both sides have the same pixels, a token may hold several of them.
+// left: a squeeze-and-excite gate. Where both sides have the same pixels, a token may hold several of them. A concat
+// takes the sides of a pixel one after the other, or whole pixels of both.
 //
 // A layer L defines   Left, Right, Out (formats), Activation, positions, lanes, acc_bits, and
 //     add, mul        channels, broadcast, left_up, right_up (places to the left, to one step; 0 for mul), min_shift,
@@ -27,10 +28,17 @@ struct JoinOf {
 
 template <class L>
 struct ConcatOf {
-    static_assert(L::left_channels % L::lanes == 0 && L::right_channels % L::lanes == 0, "lanes divide the channels");
-    static constexpr int left_groups = L::left_channels / L::lanes;
-    static constexpr int groups = left_groups + L::right_channels / L::lanes;
-    static constexpr int trips = L::positions * groups;
+    static constexpr int both = L::left_channels + L::right_channels;
+    static constexpr bool whole = L::lanes >= both;  // pixels of both sides in a token; else a side after the other
+    static constexpr int pixels = whole ? L::lanes / both : 1;
+    static constexpr int left_lanes = whole ? pixels * L::left_channels : L::lanes;
+    static constexpr int right_lanes = whole ? pixels * L::right_channels : L::lanes;
+    static constexpr int left_groups = whole ? 1 : L::left_channels / L::lanes;
+    static constexpr int groups = whole ? 1 : left_groups + L::right_channels / L::lanes;
+    static constexpr int trips = L::positions / pixels * groups;
+    static_assert(whole ? L::lanes % both == 0 && L::positions % pixels == 0
+                        : L::left_channels % L::lanes == 0 && L::right_channels % L::lanes == 0,
+                  "lanes divide the channels, or hold whole pixels");
 };
 
 template <class L>
@@ -114,29 +122,36 @@ void mul(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typ
 }
 
 template <class L>
-void concat(hls::stream<Vec<typename L::Left, L::lanes>>& left, hls::stream<Vec<typename L::Right, L::lanes>>& right,
+void concat(hls::stream<Vec<typename L::Left, ConcatOf<L>::left_lanes>>& left,
+            hls::stream<Vec<typename L::Right, ConcatOf<L>::right_lanes>>& right,
             hls::stream<Vec<typename L::Out, L::lanes>>& out) {
+    using C = ConcatOf<L>;
     using Acc = Int<L::acc_bits>;
     BITWRIGHT_TRACE_LAYER(LeftOf<L>, out);
     BITWRIGHT_TRACE_LAYER(RightOf<L>, out);
-    Counter<ConcatOf<L>::groups> group = 0;
+    Counter<C::groups> group = 0;
 
-    for (int i = 0; i < ConcatOf<L>::trips; ++i) {
+    for (int i = 0; i < C::trips; ++i) {
 #pragma HLS PIPELINE II=1
         BITWRIGHT_TRIP(i, concat);
         Vec<typename L::Out, L::lanes> y;
         BITWRIGHT_TOKEN(y);
-        if (group < ConcatOf<L>::left_groups) {
-            const Vec<typename L::Left, L::lanes> x = left.read();
-            for (int n = 0; n < L::lanes; ++n) y[n] = nn::requantize<LeftOf<L>>(static_cast<Acc>(x[n]), L::left_shift);
-        } else {
-            const Vec<typename L::Right, L::lanes> x = right.read();
-            for (int n = 0; n < L::lanes; ++n) {
-                y[n] = nn::requantize<RightOf<L>>(static_cast<Acc>(x[n]), L::right_shift);
+        if (C::whole || group < C::left_groups) {
+            const Vec<typename L::Left, C::left_lanes> x = left.read();
+            for (int n = 0; n < C::left_lanes; ++n) {
+                const int at = C::whole ? n / L::left_channels * C::both + n % L::left_channels : n;
+                y[at] = nn::requantize<LeftOf<L>>(static_cast<Acc>(x[n]), L::left_shift);
+            }
+        }
+        if (C::whole || group >= C::left_groups) {
+            const Vec<typename L::Right, C::right_lanes> x = right.read();
+            for (int n = 0; n < C::right_lanes; ++n) {
+                const int at = C::whole ? n / L::right_channels * C::both + L::left_channels + n % L::right_channels : n;
+                y[at] = nn::requantize<RightOf<L>>(static_cast<Acc>(x[n]), L::right_shift);
             }
         }
         out.write(y);
-        group = after(group, ConcatOf<L>::groups - 1);
+        group = after(group, C::groups - 1);
     }
 }
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bitwright.backends.hls.adder_cost import graph_of
 from bitwright.backends.hls.board import Board
 from bitwright.backends.hls.cost import Cost
+from bitwright.backends.hls.elimination import eliminated, elimination_order
 from bitwright.backends.hls.estimate import (
     cost,
     engine_cost,
@@ -92,7 +93,7 @@ class Choices:
         self.tokens: dict[str, tuple[int, ...]] = {}  # of each stream, for the widths of its class; 0: impossible
         known: dict[object, _Table] = {}
         self.tables = [self._table(index, known) for index in range(len(self.stages))]
-        self.order = _order([table.axes for table in self.tables], len(self.widths))
+        self.order = elimination_order([table.axes for table in self.tables], len(self.widths))
         found = np.unique(np.concatenate([table.cycles.reshape(-1) for table in self.tables]))
         self.targets = [int(cycles) for cycles in found if np.isfinite(cycles)]
 
@@ -251,7 +252,7 @@ class Choices:
             best = weighed.argmin(-1)
             bests.append(best)
             prices.append((table.axes, np.take_along_axis(weighed, best[..., None], -1)[..., 0]))
-        picked = _eliminated(prices, self.order)
+        picked = eliminated(prices, self.order)
         if picked is None:
             return None
         made: list[Stage] = []
@@ -386,45 +387,3 @@ def shares(total: Cost, board: Board) -> Mapping[str, tuple[float, int]]:
         "BRAM18": (total.bram18, 2 * board.bram36),
         "DSP": (total.dsp, board.dsp),
     }
-
-
-def _order(tables: Sequence[tuple[int, ...]], count: int) -> list[int]:
-    """The variables in an order in which to eliminate them: that with the fewest neighbours first."""
-    near: dict[int, set[int]] = {variable: set() for variable in range(count)}
-    for axes in tables:
-        for axis in axes:
-            near[axis] |= set(axes) - {axis}
-    order: list[int] = []
-    while near:
-        variable = min(near, key=lambda v: (len(near[v]), v))
-        others = near.pop(variable)
-        for other in others:
-            near[other] = (near[other] | others) - {other, variable}
-        order.append(variable)
-    return order
-
-
-def _eliminated(tables: Sequence[tuple[tuple[int, ...], Floats]], order: Sequence[int]) -> dict[int, int] | None:
-    """For each variable the value that makes the sum of the tables least, or None if every sum is infinite."""
-    left = list(tables)
-    steps: list[tuple[int, tuple[int, ...], NDArray[np.int64]]] = []
-    for variable in order:
-        mine = [table for table in left if variable in table[0]]
-        left = [table for table in left if variable not in table[0]]
-        axes = tuple(sorted({axis for of_table, _ in mine for axis in of_table} - {variable}))
-        total = sum((_spread(*table, (*axes, variable)) for table in mine), np.zeros(()))
-        steps.append((variable, axes, total.argmin(-1)))
-        left.append((axes, total.min(-1)))
-    if not np.isfinite(sum(float(table) for _, table in left)):
-        return None
-    picked: dict[int, int] = {}
-    for variable, axes, best in reversed(steps):
-        picked[variable] = int(best[tuple(picked[axis] for axis in axes)])
-    return picked
-
-
-def _spread(axes: tuple[int, ...], table: Floats, onto: tuple[int, ...]) -> Floats:
-    """A table with its axes in the order of `onto`, of length 1 where it has none."""
-    order = [axes.index(axis) for axis in onto if axis in axes]
-    shape = [table.shape[axes.index(axis)] if axis in axes else 1 for axis in onto]
-    return table.transpose(order).reshape(shape)

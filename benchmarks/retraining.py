@@ -4,7 +4,7 @@
 
 LeNet-5 pruned as in the LeNet paper's Table VI (input channels of conv5 by Frobenius norm, no refit before retraining),
 and networks in formats of few bits, from labels, or without labels from the float network. All settings are the
-defaults of `bitwright retrain`; CIFAR-10 pictures are mirrored and moved (`--augment flip`). Data are .npz files of
+defaults of `bitwright retrain`, in some cases with `--learn-biases` ("+ B"); CIFAR-10 pictures are mirrored and moved (`--augment flip`). Data are .npz files of
 x_train, y_train, x_test, y_test with uint8 pixels. Results are written after each case; a case that is there is not
 run again.
 """
@@ -41,12 +41,16 @@ class Case:
     change: str
     teacher: str
     epochs: int
+    learn_biases: bool = False
 
 
 CASES = (
     Case("lenet5", "conv5 input -90%", "labels", 5),
     Case("lenet5", "FIXED 2", "labels", 5),
     Case("lenet5", "FIXED 2", "float network, no labels", 5),
+    Case("lenet5", "FIXED 2", "labels", 5, learn_biases=True),
+    Case("lenet5", "FIXED 3", "labels", 5),
+    Case("lenet5", "FIXED 3", "labels", 5, learn_biases=True),
     Case("lenet5", "conv5 input -90%", "float network, no labels", 5),
     Case("lenet5", "BIN", "labels and float network", 5),
     Case("cifar10_quick", "FIXED 3", "labels and float network", 1),
@@ -75,7 +79,7 @@ def measure(case: Case, data: Path) -> dict[str, Any]:
         graph,
         x,
         y if "labels" in case.teacher.removesuffix("no labels") else None,
-        Settings(epochs=case.epochs),
+        Settings(epochs=case.epochs, learn_biases=case.learn_biases),
         teacher=original if "float" in case.teacher else None,
         augment=augmentation("flip") if "cifar10" in case.network else None,
     )
@@ -94,6 +98,7 @@ def main() -> None:
     print(f"{'network':14} {'change':17} {'learns from':25}  float  before  after   paper      s")
     for case in CASES:
         key = f"{case.network}, {case.change}, {case.teacher}, {case.epochs} epochs"
+        key += ", biases of formats too" if case.learn_biases else ""
         data = given.cifar10 if "cifar10" in case.network else given.mnist
         if key not in done:
             if data is None:
@@ -105,7 +110,8 @@ def main() -> None:
         row = done[key]
         paper = f"{PAPER[case.change]:.4f}" if case.change in PAPER and case.teacher == "labels" else ""
         figures = f"{row['float']:.4f}  {row['before']:.4f}  {row['after']:.4f}  {paper:6} {row['seconds']:6}"
-        print(f"{case.network:14} {case.change:17} {case.teacher:25} {figures}", flush=True)
+        change = case.change + (" + B" if case.learn_biases else "")
+        print(f"{case.network:14} {change:17} {case.teacher:25} {figures}", flush=True)
 
 
 if __name__ == "__main__":

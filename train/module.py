@@ -1,14 +1,14 @@
 """A graph as a torch module: the same values from the same numbers, and gradients for what a network learns.
 
 Learned are the weights and biases of conv2d and dense and the scale and shift of batchnorm, as real numbers behind
-their formats; `learned_graph` rounds them into the graph again. All else (mean and variance, constants of mul and add)
-stays.
+their formats, and, if wanted, the biases of these formats and of those of what is computed; `learned_graph` rounds them
+into the graph again. All else (mean and variance, constants of mul and add, the input's format) stays.
 What comes out are the scores: the first output, or what its softmax or argmax reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch  # type: ignore[import-not-found, unused-ignore]
@@ -16,12 +16,14 @@ from torch import nn  # type: ignore[import-not-found, unused-ignore]
 
 from bitwright.ir import edit
 from bitwright.ir.accumulate import accumulator, exact_format
+from bitwright.ir.assign import spread
 from bitwright.ir.errors import CompileError
+from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.ir.types import Type
 from bitwright.train.meaning import MEANING, fused, sums
 from bitwright.train.onnx_ops import PLAIN
+from bitwright.train.quantizers import quantizers_of
 from bitwright.train.rounding import Quantizer, on_steps
 from bitwright.train.scores import scores_of
 
@@ -34,7 +36,8 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
     float32, or float64 where float32 does not hold a format's numbers; `.double()` is exact below 2^53 steps.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, learn_biases: bool = False) -> None:
+        """learn_biases: of formats."""
         super().__init__()
         if len(graph.inputs) != 1:
             raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; training takes networks of one")
@@ -48,11 +51,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         read = {id(value): value for node in self.nodes for value in node.operands if value is not None}
         written = {id(result): result for node in self.nodes for result in node.results}
         typed = [*read.values(), *written.values(), *graph.inputs]
-        self.quantizers = {
-            id(value): Quantizer(value.type.number)
-            for value in typed
-            if isinstance(value.type, Type) and value.type.number is not None
-        }
+        self.quantizers = quantizers_of(typed)
         dtype = torch.float32 if all(q.is_single for q in self.quantizers.values()) else torch.float64
         learned = {id(value) for node in self.nodes for value in learned_operands(node)}
         self.learned: list[Value] = []
@@ -69,6 +68,25 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
                 self.constants[key] = f"constant{len(self.constants)}"
                 self.register_buffer(self.constants[key], numbers)
         self.places = {id(value): index for index, value in enumerate(self.learned)}
+        self.biases = nn.ParameterList()
+        for quantizer in self._free(typed) if learn_biases else ():
+            bias = quantizer.learn_bias()
+            if bias is not None:
+                self.biases.append(bias)
+
+    def _free(self, typed: Sequence[Value]) -> list[Quantizer]:
+        """The quantizers of what is learned or computed, and not those of inputs and constants."""
+        fixed = {id(self.quantizers[id(v)]) for v in typed if id(v) in self.quantizers and self._is_fixed(v)}
+        found = {id(q): q for q in self.quantizers.values()}
+        return [quantizer for key, quantizer in found.items() if key not in fixed]
+
+    def _is_fixed(self, value: Value) -> bool:
+        return value in self.graph.inputs or (value.tensor is not None and id(value) not in self.places)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """All that is learned: numbers, then biases of formats."""
+        return [*self.latent, *self.biases]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,7 +138,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def accumulator_step(self, node: Node, weight: torch.Tensor) -> torch.Tensor | None:
         """The step of each channel's accumulator [channels] (ir/accumulate.py), or None where sums are float32."""
-        x, w = exact_format(node.operand(0)), exact_format(node.operand(1))
+        x, w = (self.exact(operand) for operand in (node.operand(0), node.operand(1)))
         constant = all(value is None or value.tensor is not None for value in node.operands[1:])
         if x is None or w is None or not constant or x.axis is not None or w.axis not in (None, 0):
             return None
@@ -131,8 +149,18 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
             steps = torch.where(least.isinf(), steps, least)
         return steps.expand(weight.shape[0]) * float(x.step)
 
+    def exact(self, value: Value) -> Canonical | None:
+        """The format of a value as it is now, if its numbers are integers times a power of two."""
+        if exact_format(value) is None:
+            return None
+        format = self.quantizers[id(value)].format
+        assert isinstance(format, Canonical)
+        return format
+
     def clamp(self) -> None:
-        """Bring what is learned back into the range of its format."""
+        """Have the formats of the biases as they are, and bring numbers back into the range of theirs."""
+        for quantizer in self.quantizers.values():
+            quantizer.follow()
         with torch.no_grad():
             for value, latent in zip(self.learned, self.latent, strict=True):
                 if id(value) in self.quantizers:
@@ -149,11 +177,18 @@ def learned_operands(node: Node) -> list[Value]:
 def learned_graph(network: Network) -> Graph:
     """A copy of the network's graph with what was learned in it: weights on their formats' numbers, biases on steps.
 
-    Names, types and attributes stay; a node that says its accumulator's bits (`acc`) says the new ones.
+    Names and attributes stay, and types but for the biases of formats that were learned; a node that says its
+    accumulator's bits (`acc`) says the new ones.
     """
     graph = edit.copy(network.graph)
+    for value in network.graph.values.values():
+        if id(value) in network.quantizers:
+            format = network.quantizers[id(value)].format
+            edit.set_type(graph.values[value.name], value.tensor_type.with_format(format))
+    if len(network.biases):
+        spread(graph)
     for value, latent in zip(network.learned, network.latent, strict=True):
-        number = value.tensor_type.number
+        number = graph.values[value.name].tensor_type.number
         data: Array = latent.detach().cpu().numpy()
         if number is not None:
             data = number.quantize(data, "%" + value.name)

@@ -7,10 +7,17 @@ Rounding has gradient 0 almost everywhere, which teaches nothing. Backwards it i
 
 For numbers that are learned the gradient passes everywhere; who trains them clamps them to low..high after each step,
 so that none is lost beyond the range. BIN counts as saturating at its two values.
+
+The bias B of a format may be learned, too: a real number that is rounded to an integer, Q being 2^-B Q0(2^B x) for a Q0
+that has no bias. With rounding taken for the identity, here and in Q0 (Jain et al., "Trained quantization thresholds
+for accurate and efficient fixed-point inference of deep neural networks", 2019),
+
+    dy/dB = -log 2 (y - x)  if low <= x <= high,  else -log 2 y
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,35 +28,80 @@ from bitwright.ir.formats.base import along
 from bitwright.ir.tensor import Array
 
 FLOAT32 = Canonical(1, 8, 23, 127)
+FARTHEST = 8
+"""How far a bias may be learned away."""
 
 
 class StraightThrough(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """Forwards a quantizer's nearest numbers; backwards the identity, where `learned` or within the range."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, quantizer: Quantizer, learned: bool) -> torch.Tensor:
-        context.learned = learned
-        if not learned:
-            low, high = quantizer.range(x)
-            context.save_for_backward((x >= low) & (x <= high))
-        return quantizer.nearest(x)
+    def forward(
+        context: Any, x: torch.Tensor, bias: torch.Tensor | None, quantizer: Quantizer, learned: bool
+    ) -> torch.Tensor:
+        y = quantizer.nearest(x)
+        context.learned, context.format = learned, quantizer.format
+        low, high = quantizer.range(x)
+        inside = (x >= low) & (x <= high)
+        kept = [] if learned else [inside]
+        if bias is not None and bias.requires_grad:
+            kept.append(torch.where(inside, y - x, y))
+        context.save_for_backward(*kept)
+        return y
 
     @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        gradient = gradients[0]
-        return (gradient if context.learned else gradient * context.saved_tensors[0]), None, None
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
+        gradient, kept = gradients[0], list(context.saved_tensors)
+        given = gradient if context.learned else gradient * kept.pop(0)
+        return given, _of_bias(gradient * kept[0], context.format.axis) if kept else None, None, None
+
+
+def _of_bias(products: torch.Tensor, axis: int | None) -> torch.Tensor:
+    """The gradient of a bias, or of one a channel of `axis`, from that of the numbers times how far they are off."""
+    others = [i for i in range(products.ndim) if i != axis]
+    return -math.log(2) * (products.sum(others) if others else products)
 
 
 class Quantizer:
     """One format's rounding for tensors of any floating dtype and device.
 
     What float32 tensors give is exact where all numbers of the format are float32 numbers (`is_single`).
+    bias: the format's, as real numbers that are learned; the format follows it.
     """
 
     def __init__(self, format: Canonical | Affine) -> None:
+        self.bias: torch.nn.Parameter | None = None
+        self.made: dict[tuple[str, torch.dtype, torch.device, int], torch.Tensor] = {}
+        self._use(format)
+
+    def _use(self, format: Canonical | Affine) -> None:
         self.format = format
         self.numbers = _canonical_numbers(format) if isinstance(format, Canonical) else _affine_numbers(format)
-        self.made: dict[tuple[str, torch.dtype, torch.device, int], torch.Tensor] = {}
+        self.made.clear()
+
+    def learn_bias(self) -> torch.nn.Parameter | None:
+        """Let the bias be learned from now on; None for a format that has none, or numbers that float32 has not."""
+        if not isinstance(self.format, Canonical) or self.is_plain or not self.is_single:
+            return None
+        bias = torch.tensor(self.format.biases, dtype=torch.float32)
+        finest, largest = np.log2(self.numbers["step"]), np.log2(self.numbers["most"])
+        fewer, more = (np.clip(np.floor(room), 0, FARTHEST) for room in (126 - largest, finest + 126))
+        self.lowest, self.highest = bias - torch.tensor(fewer), bias + torch.tensor(more)
+        self.bias = torch.nn.Parameter(bias)
+        return self.bias
+
+    def follow(self) -> None:
+        """Have the format of the bias as it is now, within FARTHEST of where it began."""
+        if self.bias is None:
+            return
+        with torch.no_grad():
+            kept = torch.minimum(torch.maximum(self.bias, self.lowest.to(self.bias)), self.highest.to(self.bias))
+            self.bias.copy_(kept)
+        rounded = self.bias.detach().round().cpu().numpy().astype(np.int64)
+        assert isinstance(self.format, Canonical)
+        if (rounded != self.format.biases).any():
+            axis = self.format.axis
+            self._use(self.format.at(int(rounded) if axis is None else tuple(map(int, rounded)), axis))
 
     @property
     def is_single(self) -> bool:
@@ -66,7 +118,7 @@ class Quantizer:
 
     def __call__(self, x: torch.Tensor, learned: bool = False) -> torch.Tensor:
         """The nearest numbers of the format, with the straight-through gradient."""
-        result: torch.Tensor = StraightThrough.apply(x, self, learned)  # type: ignore[no-untyped-call, unused-ignore]
+        result: torch.Tensor = StraightThrough.apply(x, self.bias, self, learned)  # type: ignore[no-untyped-call, unused-ignore]
         return result
 
     def range(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,11 @@ class Settings:
     """The settings of a training.
 
     epochs: times every sample is seen; batch: samples a step; rate: the largest step of a number, relative to the size
-    of its tensor (training.py); seed: of the order, of distortions and of what is held back.
+    of its tensor (training.py); seed: of the order, of distortions and of what is held back; learn_biases: of formats.
     """
 
     epochs: int = 5
     batch: int = 64
     rate: float = 0.02
     seed: int = 0
+    learn_biases: bool = False

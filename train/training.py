@@ -1,8 +1,9 @@
 """A short training of a network that was trained before: its numbers get used to fewer channels or narrow formats.
 
 Adam, whose steps are in proportion to each tensor's own size, so that one rate suits networks of any scale: a weight
-moves by up to `rate` times the root mean square of its tensor, a bias by that of its layer's sums. The rate climbs over
-the first twentieth of all steps and falls to zero along a cosine. Latent numbers are kept within their formats' ranges.
+moves by up to `rate` times the root mean square of its tensor, a bias by that of its layer's sums, the bias of a format
+by up to `rate` times BIAS. The rate climbs over the first twentieth of all steps and falls to zero along a cosine.
+Latent numbers are kept within their formats' ranges.
 
 A tenth of the samples (at most MOST_HELD) is never trained on. After each epoch it says how good the network is, and
 the best one is what comes out: the start itself, where no epoch is better. Every random choice follows from the seed
@@ -40,6 +41,7 @@ MEASURED = 256
 """Samples on which the size of a layer's sums is measured."""
 GROUP = 500
 """Samples that are scored together."""
+BIAS = 0.25
 WARM_UP = 0.05
 SECONDS = 60.0
 """Between checkpoints inside an epoch."""
@@ -146,7 +148,7 @@ class _Run:
     ) -> None:
         self.settings, self.augment = settings, augment
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = Network(graph).to(self.device)
+        self.network = Network(graph, settings.learn_biases).to(self.device)
         if not self.network.learned:
             raise CompileError(f"@{graph.name} has no weights of conv2d or dense to train")
         self.teacher = None if teacher is None else Network(teacher).to(self.device)
@@ -163,8 +165,8 @@ class _Run:
         self.epochs: list[Epoch] = []
         self.best = 0
         self.kept = self.latents()
-        sizes = self._sizes()
-        groups = [{"params": [p], "size": size} for p, size in zip(self.network.latent, sizes, strict=True)]
+        sizes = [*self._sizes(), *[BIAS] * len(self.network.biases)]
+        groups = [{"params": [p], "size": size} for p, size in zip(self.network.trained, sizes, strict=True)]
         self.optimiser = torch.optim.Adam(groups, lr=0.0)
 
     def start(self) -> None:
@@ -197,7 +199,7 @@ class _Run:
 
     def latents(self) -> list[torch.Tensor]:
         """A copy of what is learned."""
-        return [latent.detach().clone() for latent in self.network.latent]
+        return [latent.detach().clone() for latent in self.network.trained]
 
     def state(self) -> dict[str, Any]:
         """All that changes, as torch saves it."""
@@ -226,8 +228,9 @@ class _Run:
 
     def _put(self, latents: list[torch.Tensor]) -> None:
         with torch.no_grad():
-            for latent, numbers in zip(self.network.latent, latents, strict=True):
+            for latent, numbers in zip(self.network.trained, latents, strict=True):
                 latent.copy_(numbers)
+        self.network.clamp()
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng((self.settings.seed, 2 + epoch)).permutation(self.shown)

@@ -15,17 +15,19 @@ from bitwright.ir.accumulate import accumulator
 from bitwright.ir.assign import computed_values, layers, spread, weight_values
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
-from bitwright.ir.formats import Canonical, parse
+from bitwright.ir.formats import Canonical, best_bias, parse
 from bitwright.ir.graph import Attribute, Graph, Value
 from bitwright.ir.ops import result_shape
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import F32, Type
+from bitwright.ir.verify import verify
 from bitwright.models.datasets import load as load_data
 from bitwright.passes import STRUCTURE, run_passes
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'bitwright[train]'")
 
 from bitwright.train.module import Network, learned_graph  # noqa: E402
+from bitwright.train.rounding import Quantizer  # noqa: E402
 
 LENET = Path(__file__).parents[2] / "models" / "lenet5.onnx"
 Rng = np.random.Generator
@@ -316,6 +318,73 @@ def test_what_was_learned_goes_back_under_the_same_names(check: Callable[[Graph]
         np.testing.assert_array_equal(weight.tensor_type.number.quantize(data), data)
         np.testing.assert_array_equal(np.ldexp(exact.bias, exact.exponents), bias.tensor.data)
         assert node.attributes["acc"] == exact.bits
+
+
+# Biases of formats
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_formats_whose_biases_moved_are_the_same_in_numpy_and_torch(seed: int) -> None:
+    """The graph that comes out has the formats that torch computes with, and is one that verifies."""
+    made = Builder(np.random.default_rng(seed))
+    graph, x = made.network(), made.frames
+    weights, inputs = ["FIXED 3", "FIXED 4", "BIN", "EXP 3", "FIXED 2"], ["FIXED 4", "UFIXED 3", "FIXED 5"]
+    give_formats(graph, made.rng, weights, inputs, x)
+    network = Network(graph, learn_biases=True).double()
+    with torch.no_grad():
+        for bias in network.biases:
+            bias += torch.from_numpy(made.rng.uniform(-2, 2, tuple(bias.shape)))
+    network.clamp()
+    learned = learned_graph(network)
+    verify(learned)
+    with torch.no_grad():
+        trained = network(torch.from_numpy(x)).numpy()
+    np.testing.assert_array_equal(evaluate(learned, {"x": x})["y"], trained)
+    moved = {v.name for v in graph.values.values() if v.type != learned.values[v.name].type}
+    assert moved
+    assert "x" not in moved
+    for value in learned.values.values():
+        before, after = graph.values[value.name].tensor_type.number, value.tensor_type.number
+        assert before is after is None or (before.kind, before.width) == (after.kind, after.width)
+
+
+def test_values_that_only_move_learn_one_bias() -> None:
+    graph = bitwright.parse("""\
+graph @moves {
+  input %x : FIXED<4,B=1>[N,2,4,4]
+  weight %w = 000000f1 : FIXED<3,B={0,1}@0>[2,2,1,1]
+  weight %v = 000000f2 : FIXED<3,B=0>[3,16]
+  %c = conv2d(%x, %w) {kernel=[1,1]} : FIXED<5,B=0>[N,2,4,4]
+  %m = maxpool2d(%c) {kernel=[2,2], strides=[2,2]} : FIXED<5,B=0>[N,2,2,2]
+  %j = concat(%m, %m) {axis=1} : FIXED<5,B=0>[N,4,2,2]
+  %f = flatten(%j) : FIXED<5,B=0>[N,16]
+  %y = dense(%f, %v) : FIXED<6,B=-2>[N,3]
+  output %y
+}
+""")
+    network = Network(graph, learn_biases=True)
+    values = graph.values
+    quantizers = {name: network.quantizers[id(value)] for name, value in values.items()}
+    assert quantizers["c"] is quantizers["m"]
+    assert quantizers["j"] is quantizers["f"] is not quantizers["c"]
+    assert sorted(tuple(bias.shape) for bias in network.biases) == [(), (), (), (), (2,)]  # %c, %j, %v, %y, %w
+    assert quantizers["x"].bias is None
+    assert not Network(graph).biases
+
+
+def test_a_bias_that_is_too_small_learns_to_grow() -> None:
+    """Numbers of a hundredth on steps of a half are all 0; with the step learned they are told apart."""
+    x = torch.linspace(-0.3, 0.3, 61)
+    quantizer = Quantizer(parse("FIXED 4 0"))
+    bias = quantizer.learn_bias()
+    assert bias is not None
+    optimiser = torch.optim.Adam([bias], lr=0.1)
+    for _ in range(60):
+        optimiser.zero_grad()
+        ((quantizer(x) - x) ** 2).sum().backward()
+        optimiser.step()
+        quantizer.follow()
+    assert quantizer.format == best_bias(parse("FIXED 4"), x.numpy()).format
 
 
 def test_an_op_without_a_gradient_is_named() -> None:

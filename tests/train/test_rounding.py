@@ -80,6 +80,53 @@ def test_the_gradient_of_learned_numbers_passes_everywhere() -> None:
     assert gradient(parse("BIN"), [-0.5, 4.0], True) == [2, 3]
 
 
+@pytest.mark.parametrize(
+    ("format", "x", "expected"),
+    [
+        # FIXED 3: steps of 1/2 up to 3/2. y - x = -0.2 and 0.1; 1.5 for what saturates
+        (parse("FIXED 3"), [0.2, 0.9, 9.0], [2 * -0.2 + 3 * 0.1 + 4 * 1.5]),
+        (parse("BIN"), [-0.5, 4.0], [2 * -0.5 + 3 * 1.0]),
+        (Canonical(1, 0, 2, (0, 1), axis=0), [0.2, 0.4], [2 * -0.2, 3 * 0.1]),
+    ],
+)
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_gradient_of_a_bias(format: Format, x: list[float], expected: list[float], learned: bool) -> None:
+    quantizer = Quantizer(format)
+    bias = quantizer.learn_bias()
+    (quantizer(torch.tensor(x), learned) * torch.arange(2.0, 2.0 + len(x))).sum().backward()
+    np.testing.assert_allclose(np.ravel(bias.grad.numpy()), -np.log(2) * np.array(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if isinstance(format, Canonical)], ids=str)
+def test_a_format_follows_its_bias(format: Canonical) -> None:
+    quantizer = Quantizer(format)
+    bias = quantizer.learn_bias()
+    if bias is None:
+        assert format == parse("FLOAT 32")
+        return
+    x = torch.linspace(-40, 40, 3 * 3 * 50).reshape(3, 3, 50)
+    for move, expected in ((0.4, 0), (0.3, 1), (-2.6, -2), (100.0, 8), (-100.0, -8)):
+        with torch.no_grad():
+            bias += move
+        quantizer.follow()
+        new = format.biases + expected
+        assert quantizer.format == format.at(int(new) if format.axis is None else tuple(map(int, new)), format.axis), (
+            move,
+            bias,
+        )
+        np.testing.assert_array_equal(quantizer(x).detach().numpy(), quantizer.format.quantize(x.numpy()))
+
+
+def test_a_bias_stays_where_float32_holds_the_numbers() -> None:
+    quantizer = Quantizer(Canonical(1, 0, 3, 122))
+    bias = quantizer.learn_bias()
+    with torch.no_grad():
+        bias += 5
+    quantizer.follow()
+    assert quantizer.format.bias == 124
+    assert Quantizer(Affine(4, 0.3, 7)).learn_bias() is None
+
+
 def test_biases_are_rounded_to_steps_without_an_end() -> None:
     x = torch.tensor([0.3, 0.25, 0.75, -77.2], requires_grad=True)
     y = on_steps(x, torch.tensor([0.5, 0.5, 0.5, 0.25]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_labels_teach_a_quantised_network(float_network: Graph) -> None:
         number = value.tensor_type.number
         if number is not None:
             np.testing.assert_array_equal(number.quantize(value.tensor.data), value.tensor.data)
+
+
+def test_biases_of_formats_are_learned_where_that_is_wanted(float_network: Graph) -> None:
+    graph = coarse(float_network)
+    settings = replace(QUICK, rate=0.2)  # so that biases move in few steps
+    kept, moved = (train(graph, *samples(), replace(settings, learn_biases=b)).graph for b in (False, True))
+    assert {v.name: v.type for v in kept.values.values()} == {v.name: v.type for v in graph.values.values()}
+    assert {v.name: v.type for v in moved.values.values()} != {v.name: v.type for v in graph.values.values()}
+    assert moved.inputs[0].type == graph.inputs[0].type
 
 
 def test_a_teacher_teaches_without_labels(float_network: Graph) -> None:

@@ -40,6 +40,7 @@ USUAL = Settings()
     show_default=True,
     help="The largest step of a number, relative to the size of its tensor.",
 )
+@click.option("--learn-biases", is_flag=True, help="Learn the biases of formats, too, rounded to integers.")
 @click.option("--augment", type=click.Choice(["flip", "turn"]), help="Distort the pictures that are trained on.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order, distortions and splits."
@@ -83,7 +84,7 @@ def command(
         found = retrain(
             graph,
             data,
-            Settings(**{name: given[name] for name in ("epochs", "batch", "rate", "seed")}),
+            Settings(**{name: given[name] for name in ("epochs", "batch", "rate", "seed", "learn_biases")}),
             teacher=taught,
             labels=not given["no_labels"],
             augment=given["augment"],

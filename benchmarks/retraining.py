@@ -4,9 +4,9 @@
 
 LeNet-5 pruned as in the LeNet paper's Table VI (input channels of conv5 by Frobenius norm, no refit before retraining),
 and networks in formats of few bits, from labels, or without labels from the float network. All settings are the
-defaults of `bitwright retrain`, in some cases with `--learn-biases` ("+ B"); CIFAR-10 pictures are mirrored and moved (`--augment flip`). Data are .npz files of
-x_train, y_train, x_test, y_test with uint8 pixels. Results are written after each case; a case that is there is not
-run again.
+defaults of `bitwright retrain`, in some cases with `--learn-biases` ("+ B"); CIFAR-10 pictures are mirrored and moved
+(`--augment flip`). Data are .npz files of x_train, y_train, x_test, y_test with uint8 pixels. Results are written after
+each case; a case that is there is not run again.
 """
 
 from __future__ import annotations

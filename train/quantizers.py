@@ -37,4 +37,5 @@ def quantizers_of(values: Sequence[Value]) -> dict[int, Quantizer]:
 
 
 def format_of(value: Value) -> Canonical | Affine | None:
+    """The number format of a value, if it has one."""
     return value.type.number if isinstance(value.type, Type) else None

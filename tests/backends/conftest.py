@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+from stand_in import IN, INTERVAL, LATENCY, OUT, Bench, Hardware, Overlay, allocate, compute
+
+from bitwright.backends.hls.driver.accelerator import Accelerator
+from bitwright.backends.hls.settings import Port, network_json
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +37,34 @@ def hls_rules(load_file: Callable[[str, Path], ModuleType]) -> ModuleType:
     """The package hls_rules beside this file."""
     pytest.importorskip("tree_sitter_cpp", reason="needs tree-sitter-cpp: pip install tree-sitter tree-sitter-cpp")
     return load_file("hls_rules", Path(__file__).with_name("hls_rules") / "__init__.py")
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
+    """Builds a bench; the network and the hardware's function can be others."""
+    monkeypatch.setitem(sys.modules, "pynq", types.SimpleNamespace(allocate=allocate, Overlay=None))
+    made: list[Accelerator] = []
+
+    def build(
+        input: Port = IN,
+        output: Port = OUT,
+        function: Callable[[np.ndarray], np.ndarray] = compute,
+        change: Callable[[Overlay], None] = lambda overlay: None,
+        **options: Any,
+    ) -> Bench:
+        hardware = Hardware(function, LATENCY, INTERVAL)
+        overlay = Overlay(hardware)
+        change(overlay)
+        network = json.loads(network_json(name="tiny", input=input, output=output))
+        net = Accelerator(network=network, overlay=overlay, loop=hardware.loop, **options)
+        made.append(net)
+        return Bench(hardware, overlay, net)
+
+    yield build
+    for net in made:
+        net.close()
+
+
+@pytest.fixture
+def bench(make: Callable[..., Bench]) -> Bench:
+    return make()

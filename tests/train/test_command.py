@@ -17,9 +17,12 @@ import pytest
 
 import bitwright
 from bitwright.cli import main
+from bitwright.ir.errors import CompileError
 from bitwright.models.datasets import load as load_data
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'bitwright[train]'")
+
+from bitwright.train.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 LENET = ROOT / "models" / "lenet5.onnx"
@@ -82,8 +85,6 @@ def test_the_test_split_is_never_trained_on(digits: Path) -> None:
         given = dict(arrays)
     other = digits.with_name("other.npz")
     np.savez(other, **given | {"x_test": given["x_test"][::-1] * 0.5, "y_test": (given["y_test"] + 1) % 10})
-    from bitwright.train.settings import Settings
-
     graph = bitwright.retraining.in_formats(bitwright.load(LENET), "FIXED 2", given["x_train"][:64])
     one, two = (bitwright.retrain(graph, str(file), Settings(epochs=1)) for file in (digits, other))
     assert str(one.graph) == str(two.graph)
@@ -93,8 +94,6 @@ def test_the_test_split_is_never_trained_on(digits: Path) -> None:
 def test_data_without_splits_are_halved(digits: Path) -> None:
     with np.load(digits) as arrays:
         np.savez(digits.with_name("one.npz"), x=arrays["x_test"], y=arrays["y_test"])
-    from bitwright.train.settings import Settings
-
     found = bitwright.retrain(LENET, str(digits.with_name("one.npz")), Settings(epochs=1))
     assert found.after.samples == 150
     assert found.note.endswith("is not split: trained on one half, scored on the other")
@@ -103,10 +102,21 @@ def test_data_without_splits_are_halved(digits: Path) -> None:
 
 @pytest.mark.parametrize("augment", ["flip", "turn"])
 def test_pictures_can_be_distorted(digits: Path, augment: str) -> None:
-    from bitwright.train.settings import Settings
-
     found = bitwright.retrain(LENET, str(digits), Settings(epochs=1), augment=augment)
     assert found.epochs[1].loss > 0
+
+
+def test_biases_of_formats_are_learned_if_asked(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def retrain(graph: object, data: str, settings: Settings, **others: object) -> None:
+        asked.append(settings)
+        raise CompileError("seen")
+
+    monkeypatch.setattr("bitwright.retraining.retrain", retrain)
+    for more in ([], ["--learn-biases"]):
+        assert run(LENET, "--data", digits, "-o", tmp_path / "x.ir", *more) != 0
+    assert asked == [Settings(), Settings(learn_biases=True)]
 
 
 def test_a_missing_torch_is_one_line(

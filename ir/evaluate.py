@@ -72,7 +72,19 @@ def check_shape(value: Value, name: str, array: Array) -> None:
         not isinstance(dim, int) or dim == size for dim, size in list(zip(shape, array.shape, strict=True))[1:]
     )
     if not fits:
-        raise CompileError(f'input "{name}" has shape {list(array.shape)}, the model takes {value.type}')
+        raise CompileError(
+            f'input "{name}" has shape {list(array.shape)}, the model takes {value.type}',
+            help=_way_to(tuple(shape[1:]), array.shape[1:]),
+        )
+
+
+def _way_to(wanted: tuple[object, ...], given: tuple[int, ...]) -> str | None:
+    """How samples of a shape become ones of the wanted shape, where that is plain."""
+    if (1, *given) == wanted:
+        return "they lack the axis of channels: x[:, None]"
+    if len(given) == 3 and (given[2], *given[:2]) == wanted:
+        return "channels come first: x.transpose(0, 3, 1, 2)"
+    return None
 
 
 def held(value: Value, array: Array) -> Array:

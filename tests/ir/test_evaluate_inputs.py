@@ -113,3 +113,19 @@ def test_native_types_other_than_float32_stay_what_they_are() -> None:
     found = evaluate(graph, {"x": np.array([1, 2])})["y"]
     assert (found.tolist(), found.dtype) == ([-1, -2], np.int64)
     assert isinstance(graph.nodes[0].result.tensor_type.format, Native)
+
+
+@pytest.mark.parametrize(
+    ("shape", "way"),
+    [
+        ((5, 6, 7), "they lack the axis of channels: x[:, None]"),
+        ((5, 6, 7, 1), "channels come first: x.transpose(0, 3, 1, 2)"),
+        ((5, 7, 6), None),
+        ((5, 42), None),
+    ],
+)
+def test_pictures_without_their_axis_of_channels(shape: tuple[int, ...], way: str | None) -> None:
+    graph = graph_of("input %x : f32[N,1,6,7]", "%y = relu(%x) : f32[N,1,6,7]", "output %y")
+    with pytest.raises(CompileError, match="has shape") as caught:
+        evaluate(graph, {"x": np.zeros(shape, np.float32)})
+    assert caught.value.help == way

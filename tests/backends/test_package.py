@@ -315,7 +315,7 @@ def test_the_driver_packs_what_the_accelerator_takes(out: Path) -> None:
 
 def test_the_driver_runs_the_accelerator(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From real numbers to real numbers, through the driver and a stand-in for the board, into the C++ and back."""
-    stand_in = loaded(Path(__file__).with_name("test_driver.py"), "hls_driver_stand_in")
+    stand_in = loaded(Path(__file__).with_name("stand_in.py"), "hls_driver_stand_in")
     driver = loaded(out / "driver" / "accelerator.py", "copied_driver")
     simulated = Accelerator(out, flags=("-O0",))
 

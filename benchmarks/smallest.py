@@ -52,7 +52,7 @@ class Network:
     rate: float
 
 
-NETWORKS = {"lenet5": Network("mnist", None, 10, 0.02), "resnet20": Network("cifar10", "flip", 5, 0.002)}
+NETWORKS = {"lenet5": Network("mnist", None, 10, 0.02), "resnet20": Network("cifar10", "flip", 5, 0.006)}
 SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
 LOSSES = {"lenet5": (0.01,), "resnet20": (0.01, 0.07)}
 LOOSER = {"lenet5": (0.02, 0.04), "resnet20": (0.04, 0.15)}

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +115,22 @@ def stored(folder: Path) -> int:
 
 # ---- killed and resumed
 
+KILLED = """
+import os, signal, sys
+source, after = sys.argv.pop(1), int(sys.argv.pop(1))
+sys.path.insert(0, source)
+from bitwright.cli.main import main
+from bitwright.tuner.database import Database
+add = Database.add
+def add_and_die(database, found):
+    add(database, found)
+    if database.connection.execute("select count(*) from evaluations").fetchone()[0] == after:
+        os.kill(os.getpid(), signal.SIGKILL)
+Database.add = add_and_die
+main()
+"""
+"""The command line, killed in the instant in which it has stored so many accuracies."""
+
 
 @pytest.mark.parametrize(
     ("more", "after"),
@@ -134,13 +149,9 @@ def test_a_killed_search_ends_as_if_it_had_never_stopped(
     command = ["tune", str(LENET), "--data", str(digits), "--layerwise", "weights", "--json", *more]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run([*command, "-o", str(whole)]) == 0
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from bitwright.cli.main import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, str(SRC), *command, "-o", str(killed)], cwd=tmp_path)
-    while stored(killed) <= after and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert after < stored(killed) < len(rows(whole))
+    process = subprocess.run([sys.executable, "-c", KILLED, str(SRC), str(after), *command, "-o", str(killed)])
+    assert process.returncode == -signal.SIGKILL
+    assert stored(killed) == after < stored(whole)
     assert not (killed / "opt_conf.txt").exists()
     assert run([*command, "-o", str(killed), "--resume"]) == 0
     for name in SAME:

@@ -1,8 +1,9 @@
 """The bias that suits a tensor, without any accuracy evaluation.
 
     covering       the finest step that still represents the largest magnitude (Canonical.covering)
-    least squares  argmin over B of sum w (x - Q_B(x))^2, by a scan from one below the covering bias up to where every
-                   number saturates; finer steps trade saturation of the few against precision of the many
+    least squares  argmin over B of sum w (x - Q_B(x))^2, by a scan from one below the covering bias up to where
+                   saturation alone, sum w max(|x| - largest, 0)^2, makes no less of an error than the best so far;
+                   finer steps trade saturation of the few against precision of the many
 
 Weighted, w may be an importance (a diagonal of a Hessian, say) of each number.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.ir.formats.base import Array
+from bitwright.ir.formats.base import Array, along
 from bitwright.ir.formats.canonical import Canonical
 
 MOST_STEPS = 16
@@ -36,12 +37,16 @@ def best_bias(format: Canonical, x: Array, weight: Array | None = None, axis: in
     """
     x = np.asarray(x, np.float64)
     axes = None if axis is None else tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-    start = format.covering(np.abs(x).max(axes, initial=0), axis).biases - 1
-    errors = np.stack([_error(format, x, weight, start + step, axis, axes) for step in range(MOST_STEPS)])
+    sizes = np.abs(x)
+    start = format.covering(sizes.max(axes, initial=0), axis).biases - 1
+    errors: list[NDArray[np.float64]] = []
+    for step in range(MOST_STEPS):
+        tried = _at(format, start + step, axis)
+        if errors and np.all(_saturation(tried, sizes, weight, axis, axes) > np.min(errors, 0)):
+            break
+        errors.append(_sum(np.square(x - tried.quantize(x)), weight, axes))
     best = np.argmin(errors, 0)
-    biases = start + best
-    found = format.at(int(biases)) if axis is None else format.at(tuple(int(b) for b in biases), axis)
-    return Fit(found, np.take_along_axis(errors, best[None], 0)[0] if axis is not None else errors[best])
+    return Fit(_at(format, start + best, axis), np.min(errors, 0))
 
 
 def best_format(formats: Sequence[Canonical], x: Array, weight: Array | None = None, axis: int | None = None) -> Fit:
@@ -50,14 +55,17 @@ def best_format(formats: Sequence[Canonical], x: Array, weight: Array | None = N
     return min(fits, key=lambda fit: float(np.sum(fit.error)))
 
 
-def _error(
-    format: Canonical,
-    x: NDArray[np.float64],
-    weight: Array | None,
-    biases: NDArray[np.int64],
-    axis: int | None,
-    axes: tuple[int, ...] | None,
+def _at(format: Canonical, biases: NDArray[np.int64], axis: int | None) -> Canonical:
+    return format.at(int(biases)) if axis is None else format.at(tuple(int(b) for b in biases), axis)
+
+
+def _saturation(
+    format: Canonical, sizes: NDArray[np.float64], weight: Array | None, axis: int | None, axes: tuple[int, ...] | None
 ) -> NDArray[np.float64]:
-    tried = format.at(int(biases)) if axis is None else format.at(tuple(int(b) for b in biases), axis)
-    squares = np.square(x - tried.quantize(x))
+    """The error that numbers of these sizes make because they are larger than any of the format's."""
+    largest = along(axis, sizes.ndim, np.asarray(format.max))
+    return _sum(np.square(np.maximum(sizes - largest, 0)), weight, axes)
+
+
+def _sum(squares: NDArray[np.float64], weight: Array | None, axes: tuple[int, ...] | None) -> NDArray[np.float64]:
     return np.asarray((squares if weight is None else squares * weight).sum(axes), np.float64)

@@ -178,7 +178,7 @@ def compile(
     planned = plan(stages_of(annotated), board, utilisation, given, _interval(fps, clock))
     say("accuracy")
     scores = _scores(graph, annotated, test)
-    context.notes += _hints(annotated, scores)
+    context.notes += _hints(annotated, scores, asked)
     slowest = bottleneck(planned, given)
     result = Compiled(annotated, planned, folder, clock, *scores, notes=context.notes, bottleneck=slowest)
     say("output")
@@ -357,10 +357,15 @@ def _warnings(model: str | Path | Graph, graph: Graph, train: Dataset | None, te
     return found
 
 
-def _hints(graph: Graph, scores: tuple[Score | None, Score | None]) -> list[str]:
+def _hints(graph: Graph, scores: tuple[Score | None, Score | None], asked: Asked | None) -> list[str]:
     """What a person should know about these numbers."""
     found = []
     before, after = scores
+    if asked is not None and before is not None and after is not None:
+        least = Constraint(asked.tolerance).least(before.value, before.samples)
+        if after.value < least:
+            way_out = "more training samples, or `bitwright tune --confidence 0.95`, leave a margin"
+            found.append(f"the accuracy on the test samples is below the {least:.4f} asked for: {way_out}")
     if before is not None and after is not None and after.value < 0.9 * before.value:
         found.append("the formats cost much accuracy: try wider ones, or --tolerance")
     if not is_exact(graph):

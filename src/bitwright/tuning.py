@@ -95,7 +95,7 @@ def tune(
         found = search(graph, split.search, options, split.held_out)
     if channel_groups:
         found = tune_groups(found, graph, split.search, split.held_out, options, search, METRICS[metric])
-    notes = [split.note, *shortfall(found)]
+    notes = [split.note, *shortfall(found), *missed(found)]
     if out is not None:
         notes += write(found, out, command)
     return replace(found, notes=tuple(notes))
@@ -168,3 +168,15 @@ def platform_name(text: str) -> tuple[str, str | None]:
     """`fpga.py:FPGA` as file and name."""
     file, colon, name = text.rpartition(":")
     return (file, name) if colon and file.endswith(".py") else (text, None)
+
+
+def missed(found: Tuned) -> list[str]:
+    """A note if the accuracy that was asked for is reached on the images of the search, and not on those held out."""
+    held, asked = found.held_out, found.problem.constraint
+    if held is None or found.accuracy < found.least:
+        return []
+    least = replace(asked, confidence=None).least(held.float_accuracy, held.images)
+    if held.accuracy >= least:
+        return []
+    way_out = "more images to search on" + ("" if asked.confidence else ", or --confidence 0.95,")
+    return [f"the accuracy on the held-out images is below the {least:.4f} asked for: {way_out} leave a margin"]

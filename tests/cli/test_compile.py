@@ -141,6 +141,18 @@ def test_a_tolerance_finds_few_bits(tiny: Network, tmp_path: Path, run: Run) -> 
     assert max(widths) < 8
 
 
+def test_it_is_said_when_the_test_samples_lose_more(tiny: Network, tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "apart.npz"  # what the search chose its ranges on is smaller
+    np.savez(data, x_train=tiny.x / 16, y_train=tiny.y, x_test=tiny.x, y_test=tiny.y)
+    result = run("compile", tiny.onnx, "--target", "pynq", "--data", data, "--tolerance", "5%", "-o", tmp_path / "out")
+    assert result.code == 0
+    said = re.search(r"note: the accuracy on the test samples is below the (0\.\d{4}) asked for: .*--conf", result.out)
+    reached = re.search(r"accuracy (\d\.\d{4}) -> (\d\.\d{4}) on", result.lines[-1])
+    assert said
+    assert reached
+    assert float(reached[2]) < float(said[1]) == pytest.approx(0.95 * float(reached[1]), abs=1e-4)
+
+
 def _only_train(tiny: Network, place: Path) -> str:
     with np.load(tiny.data) as arrays:
         np.savez(place / "train.npz", x=arrays["x_train"], y=arrays["y_train"])

@@ -31,7 +31,7 @@ from bitwright.passes.reorder import why_not as cannot_move
 from bitwright.passes.split import SplitChannels
 from bitwright.passes.split import why_not as cannot_split
 from bitwright.tuner.judge import SimulationJudge
-from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds, right_answers
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Target
 from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
@@ -61,7 +61,8 @@ def tune_groups(
     formats of a network; k: as tune_network has it. The budget of options is that of both.
     """
     began = time.monotonic() - before.seconds
-    searches = Searches(tune, Samples(search.x, labels(graph, search)), options, began)
+    known = Samples(search.x, labels(graph, search))
+    searches = Searches(tune, known, options, began, right_answers(graph, known, k))
     whole = {node.name for node in layers(_judge(before).graph)}  # what was split, or did not save, is left alone
     best, tried = before, list[Tuned]()
     while before.complete and len(tried) < LAYERS and not searches.is_late():

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from bitwright.backends.simulation.score import hits
 from bitwright.ir import edit
 from bitwright.ir.assign import layers
 from bitwright.ir.graph import Graph, Value
@@ -24,9 +23,8 @@ from bitwright.passes.base import Context
 from bitwright.passes.channels import find_channels
 from bitwright.passes.pruning import remove_channels
 from bitwright.passes.refit import Refit
-from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.removal import Removal, channels_left, removals
-from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds, right_answers
 from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
 
 STEP = 0.25
@@ -45,8 +43,9 @@ def tune_channels(
     """
     began = time.monotonic()
     known = Samples(search.x, labels(graph, search))
-    context = Context(samples={graph.input_name(graph.inputs[0]): search.x}, seed=options.seed)
-    joint = _Joint(graph, Searches(tune, known, options, began), context, k)
+    fitted = search.x[: max(1, len(search.x) // 2)]  # the others tell how good that is
+    context = Context(samples={graph.input_name(graph.inputs[0]): fitted}, seed=options.seed)
+    joint = _Joint(graph, Searches(tune, known, options, began, right_answers(graph, known, k)), context, k)
     lowest(joint.cost, STEP, LEAST_STEP, MOST)
     cheapest = sorted(joint.costs, key=lambda share: (joint.costs[share], share))[:REFINED]
     searches = [*joint.tried.values(), *map(joint.refined, cheapest)]
@@ -121,9 +120,7 @@ class _Joint:
         remove_channels(small, find_channels(small), gone, context)
         Refit().run(small, context)
         search = self.searches.search
-        assert search.y is not None
-        judge = SimulationJudge(small, search.x, search.y, self.k)
-        right = hits(self.k, judge.scores(small, judge.x), judge.y)
+        right = right_answers(small, search, self.k)
         return small if float(right.mean()) >= self.tried[0.0].least else None
 
 

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.formats.named import FLOAT32
@@ -29,11 +32,16 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Constraint:
-    """The least accuracy: a share of the float network's, or a floor; with `confidence`, asked of its lower bound."""
+    """The least accuracy: a share of the float network's, or a floor; with `confidence`, asked of its lower bound.
+
+    margin: in whittle, what holds must hold with so many standard deviations more right answers lost, by which the loss
+    differs from one set of images to the next; none with `confidence`, whose bound is a margin itself.
+    """
 
     tolerance: float = 0.01
     floor: float | None = None
     confidence: float | None = None
+    margin: float = 1.0
 
     def least(self, reference: float, images: int | None) -> float:
         """The accuracy to reach, given the float network's. Raises CompileError if no accuracy is high enough."""
@@ -61,7 +69,7 @@ class Constraint:
 
 @dataclass
 class Problem:
-    """A search. `say` is told every evaluation; `deadline` is a time.monotonic() or None; `refine`: see Options."""
+    """A search. `say` is told every evaluation; `deadline` is a time.monotonic() or None; the others as in Options."""
 
     space: Space
     objective: Objective
@@ -72,6 +80,7 @@ class Problem:
     seed: int = 0
     deadline: float | None = None
     refine: bool = True
+    reference: NDArray[np.bool_] | None = None
     say: Callable[[Evaluation], None] = lambda evaluation: None
     trace: list[Evaluation] = field(default_factory=list)
     candidates: dict[str, Candidate] = field(default_factory=dict)

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import first_output, hits
 from bitwright.ir.graph import Graph
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.tune import Options, Samples, Tuned
@@ -20,21 +25,26 @@ Search: TypeAlias = Callable[[Graph, Samples, Options], Tuned]
 class Searches:
     """search: the images of all of them; options: of the first; began: when, as time.monotonic() says it.
 
-    in_time: whether the budget has sufficed so far.
+    in_time: whether the budget has sufficed so far; right: which of the images the whole float network is right on.
     """
 
     tune: Search
     search: Samples
     options: Options
     began: float
+    right: NDArray[np.bool_]
     in_time: bool = True
 
     def run(self, network: Graph, least: float | None, refine: bool, resume: bool) -> Tuned:
         """Search a network's formats in the time that is left; least: the accuracy that the whole had to reach."""
-        constraint = self.options.constraint if least is None else Constraint(floor=least)
+        asked = self.options.constraint
+        if least is not None:  # the bound for a confidence is in it, and a margin itself
+            asked = Constraint(floor=least, margin=asked.margin if asked.confidence is None else 0.0)
         left = None if self.options.budget is None else max(self.options.budget - (time.monotonic() - self.began), 0.0)
         resume = self.options.resume or resume
-        options = replace(self.options, constraint=constraint, budget=left, refine=refine, resume=resume)
+        options = replace(
+            self.options, constraint=asked, budget=left, refine=refine, resume=resume, reference=self.right
+        )
         return self.tune(network, self.search, options)
 
     def is_late(self) -> bool:
@@ -42,6 +52,13 @@ class Searches:
         budget = self.options.budget
         self.in_time = self.in_time and (budget is None or time.monotonic() - self.began < budget)
         return not self.in_time
+
+
+def right_answers(graph: Graph, samples: Samples, k: int) -> NDArray[np.bool_]:
+    """Which samples [N] a network is right on: their label is among its k highest scores."""
+    assert samples.y is not None
+    scores = first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1)
+    return hits(k, scores, samples.y)
 
 
 def cost_if_it_holds(found: Tuned) -> float:

@@ -37,7 +37,8 @@ class Options:
     """What a search is asked for.
 
     budget: seconds, or None; jobs: processes; cluster: a Dask scheduler's address; refine: whether the answer is worked
-    on once there is one (an algorithm that does not know the difference always does).
+    on once there is one (an algorithm that does not know the difference always does); reference: where the network
+    was made from another one, by taking channels say, which images [N] that one is right on: whittle compares with it.
     """
 
     algorithm: str = "whittle"
@@ -49,6 +50,7 @@ class Options:
     database: Path | None = None
     resume: bool = False
     refine: bool = True
+    reference: NDArray[np.bool_] | None = None
     say: Callable[[Evaluation], None] = lambda evaluation: None
 
 
@@ -186,6 +188,7 @@ def _searched(space: Space, objective: Objective, judge: Judge, options: Options
                 options.seed,
                 deadline,
                 options.refine,
+                options.reference,
                 options.say,
             )
             candidate, complete = _within(problem, search)

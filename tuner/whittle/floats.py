@@ -30,9 +30,19 @@ class Floats:
     scores: Array
 
     @property
+    def samples(self) -> int:
+        """How many they are."""
+        return len(next(iter(self.values.values())))
+
+    @property
     def logits(self) -> Array:
         """The scores of the samples."""
-        return self.scores[: len(next(iter(self.values.values())))]
+        return self.scores[: self.samples]
+
+    @property
+    def fitted(self) -> int:
+        """Of how many images, the first ones, something is kept."""
+        return self.samples + max(map(len, self.further.values()), default=0)
 
 
 def affordable(graph: Graph, names: Sequence[str]) -> int:
@@ -41,15 +51,25 @@ def affordable(graph: Graph, names: Sequence[str]) -> int:
 
 
 def float_pass(
-    graph: Graph, x: Array, samples: int, kept: Sequence[str], needed: Mapping[str, int], threads: int
+    graph: Graph,
+    x: Array,
+    samples: int,
+    kept: Sequence[str],
+    needed: Mapping[str, int],
+    threads: int,
+    most_samples: int | None = None,
 ) -> Floats:
-    """Run images x [N, ...]. kept: values of the first `samples`; needed: of which of them more are."""
+    """Run images x [N, ...]. kept: values of the first `samples`; needed: of which of them more are.
+
+    most_samples: of how many anything is kept; of all by default.
+    """
     simulation = Simulation(graph, threads)
     image, outside = graph.inputs[0].name, graph.input_name(graph.inputs[0])
     output = graph.outputs[0].value.name
     poor = {name: count for name, count in needed.items() if count > samples}
     most = MOST_BYTES // (4 * max(sum(_numbers(graph, name) for name in poor), 1))
-    rich = min(len(x), most, max(poor.values(), default=0))
+    known = len(x[:most_samples])
+    rich = min(known, most, max(poor.values(), default=0))
 
     def run(start: int, stop: int, names: Sequence[str]) -> dict[str, Array]:
         part = x[start:stop]

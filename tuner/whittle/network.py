@@ -62,11 +62,14 @@ class State:
 class Network:
     """The layers of a problem's network, with the float values of some samples at every cut."""
 
-    def __init__(self, problem: Problem, graph: Graph, x: Array, per_channel: bool, threads: int = 0) -> None:
+    def __init__(
+        self, problem: Problem, graph: Graph, x: Array, per_channel: bool, threads: int = 0, fitted: int | None = None
+    ) -> None:
         """x: images, which all pass through the float network once (for the caller to count).
 
         The values at all cuts are kept of the first 1,000 (or as many as 1 GB holds), the inputs of layers that have
-        many for so few samples of as many as they need.
+        many for so few samples of as many as they need. fitted: how many images numbers may be fitted to, the first
+        ones; all by default.
         """
         self.problem = problem
         self.graph = graph
@@ -77,8 +80,8 @@ class Network:
         self.cuts = Cuts(graph, x, threads)
         self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
         kept = self._kept()
-        self.cuts.x = x[: affordable(graph, kept)]
-        self.floats = float_pass(graph, x, len(self.cuts.x), kept, self._needed(), threads)
+        self.cuts.x = x[:fitted][: affordable(graph, kept)]
+        self.floats = float_pass(graph, x, len(self.cuts.x), kept, self._needed(), threads, fitted)
         self.kept_bytes = 0
         self.starts: dict[tuple[str, str, int], tuple[Canonical, float]] = {}
         self.rows: dict[str, Rows] = {}

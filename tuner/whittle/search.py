@@ -10,6 +10,9 @@
 5. trim      one variable at a time a width narrower while the accuracy holds, the largest expected saving first; what
              failed once is not tried again
 
+Numbers are fitted to the first half of the images at most, the images of the tests are those after them: how well
+numbers suit the images that they were fitted to says little of others.
+
 What saves less than a two-hundredth of the objective, times the chance that it holds, is not validated.
 
 A problem that asks for no refinement ends after 3.
@@ -42,6 +45,7 @@ WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the fir
 ROUNDS = 3
 ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
 WORTH = 0.005  # the share of the objective that a validation must be expected to save
+FEW = 32  # images that are fitted to, however few there are
 REACH = 1  # widths to either side that are measured again in context
 
 
@@ -74,11 +78,12 @@ class Around:
 class _Whittle:
     def __init__(self, problem: Problem, judge: SimulationJudge) -> None:
         self.problem = problem
-        self.network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads)
+        fitted = max(FEW, len(judge.x) // 2)
+        self.network = Network(problem, judge.graph, judge.x, problem.space.per_channel, judge.threads, fitted)
         scores = judge.checked(self.network.floats.scores)
         right = hits(judge.k, scores, judge.y)
         problem.record(problem.float32, "full", 1.0, lambda: float(right.mean()))
-        self.validation = Validation(problem, judge, scores, right)
+        self.validation = Validation(problem, judge, scores, right, self.network.floats.fitted)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
         self.options: list[list[Canonical]] = []
@@ -213,7 +218,7 @@ class _Whittle:
         self, assignments: Sequence[Assignment], damages: Sequence[float], held: tuple[int, float] | None
     ) -> Bracket:
         costs = [self.cost(assignment) for assignment in assignments]
-        return Bracket(costs, damages, self.validation.allowed, len(self.validation.float_right), held)
+        return Bracket(costs, damages, self.validation.allowed, self.validation.images, held)
 
     def is_close(self, bracket: Bracket) -> bool:
         """Whether no point that is open can be expected to save much over the one that holds."""
@@ -264,6 +269,6 @@ class _Whittle:
         accepted = [assignment for assignment, outcome in self.outcomes.items() if outcome.holds]
         for assignment in sorted(accepted, key=self.cost):
             candidate = self.network.build(assignment)
-            if self.validation.accuracy(candidate) >= self.problem.least():
+            if self.validation.holds(candidate):
                 return candidate
         return self.problem.float32

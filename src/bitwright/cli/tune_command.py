@@ -27,6 +27,7 @@ DESCRIBED = {
     "tolerance": "its err_margin decides",
     "floor": "its err_margin decides",
     "confidence": "it does not say how many images there are",
+    "margin": "it does not say how many images there are",
     "metric": "its program computes the accuracy",
     "objective": "its f_obj decides",
     "layerwise": "its layerwise_opt decides",
@@ -44,7 +45,14 @@ DESCRIBED = {
 @click.option("--data", metavar="D", help="mnist, an .npz, a folder of class folders, file.py:function.")
 @click.option("--tolerance", type=Percent(), help="Relative loss of accuracy (default: 1%).")
 @click.option("--floor", type=Percent(), help="The least accuracy, instead of a tolerance.")
-@click.option("--confidence", type=Percent(), help="Ask it of the lower bound of Clopper and Pearson, as 0.95.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Of whittle: so many standard deviations, from images to images, must the loss be inside its bound.",
+)
+@click.option("--confidence", type=Percent(), help="Ask it of the lower bound of Clopper and Pearson instead, as 0.95.")
 @click.option("--metric", default="top1", show_default=True, help="top1, top5, or agreement (needs no labels).")
 @click.option("--algorithm", metavar="A", help="As `bitwright list algorithms` has them (default: whittle).")
 @click.option(
@@ -125,7 +133,7 @@ def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch
     tolerance = 0.01 if given["tolerance"] is None else given["tolerance"]
     options = Options(
         algorithm=given["algorithm"] or ("whittle" if model else "libnumber"),
-        constraint=Constraint(tolerance, given["floor"], given["confidence"]),
+        constraint=Constraint(tolerance, given["floor"], given["confidence"], given["margin"]),
         **{name: given[name] for name in ("budget", "seed", "jobs", "cluster", "resume")},
         say=watch,
     )

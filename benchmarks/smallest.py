@@ -110,15 +110,16 @@ def _pixels(x: np.ndarray) -> np.ndarray:
 
 
 def searched(name: str, graph: Graph, data: Data, tolerance: float, budget: float | None) -> tuple[Row, Graph]:
-    """Formats and channels for a tolerance."""
+    """Formats and channels for a tolerance; without a margin where a training is to give accuracy back."""
     assert data.train.y is not None
+    constraint = Constraint(tolerance, margin=0.0 if tolerance in LOOSER[name] else 1.0)
     count = SEARCHED[NETWORKS[name].source]
     part = Samples(data.train.x[:count], data.train.y[:count])
 
     def tune(network: Graph, samples: Samples, options: Options) -> Tuned:
         return tune_network(network, samples, None, load_platform("full"), options)
 
-    found = tune_channels(graph, part, data.test, Options(constraint=Constraint(tolerance), budget=budget), tune)
+    found = tune_channels(graph, part, data.test, Options(constraint=constraint, budget=budget), tune)
     assert found.graph is not None
     assert found.held_out is not None
     sizes = Size.of(graph), Size.of(found.graph)

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from bitwright.ir import edit
 from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.onnx.lower import lower
 from bitwright.ir.ops import integer, integers, real, string
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import is_plain, producer
@@ -32,6 +33,8 @@ class FusePads(Pass):
         changed = False
         for node in graph.nodes:
             changed |= node.op in ("conv2d", "avgpool2d", "maxpool2d") and _fuse(node)
+        if changed:
+            lower(graph)  # a pad by a computed number of places had a result of unknown size
         return changed
 
 

@@ -22,14 +22,26 @@ INFINITY = float("inf")
 
 
 def lower(graph: Graph) -> None:
-    """Lower every node of the graph and its subgraphs that a rule takes and whose shape agrees with ONNX's."""
+    """Lower every node of the graph and its subgraphs that a rule takes and whose shape agrees with ONNX's.
+
+    Results of hardware ops get the dimensions that are known by now.
+    """
     for inner in graph.walk():
         for node in inner.nodes:
-            if node.op in RULES and _is_float(node):
+            if node.op in OPS:
+                _complete(node)
+            elif node.op in RULES and _is_float(node):
                 op, rule = RULES[node.op]
                 if all(node.optional(i) is not None for i, x in enumerate(OPS[op].operands) if x[-1] not in "?*"):
                     _try(node, op, rule)
     edit.erase_unread_weights(graph)
+
+
+def _complete(node: Node) -> None:
+    with suppress(ShapeError):
+        shape, type = result_shape(node), node.result.tensor_type
+        if shape is not None and _agree(shape, type.shape):
+            edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
 
 
 def _try(node: Node, op: str, rule: Rule) -> None:
@@ -248,7 +260,7 @@ def _flatten(node: Node) -> dict[str, Attribute] | None:
 
 def _reshape(node: Node) -> dict[str, Attribute] | None:
     shape = _constant(node, 1)
-    if shape is None or _int(node, "allowzero", 0):
+    if shape is None or (_int(node, "allowzero", 0) and 0 in shape):
         return None
     edit.set_operands(node, node.operands[:1])
     return {"shape": tuple(int(dim) for dim in shape)} if shape.size else None

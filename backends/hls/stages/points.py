@@ -9,7 +9,7 @@ import numpy as np
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import JoinStage, PointStage, Stage
 from bitwright.backends.hls.stages.layer import OPEN, bounds_of, clip_of
-from bitwright.backends.hls.stages.numbers import SINGLE, Number, is_integer
+from bitwright.backends.hls.stages.numbers import SINGLE, Number, ends_of, is_integer
 from bitwright.backends.hls.stages.real_kinds import RealJoinStage, RealPointStage
 from bitwright.backends.hls.stages.refusals import (
     exact_bits,
@@ -37,7 +37,7 @@ def point_stages(node: Node, x: Flow) -> Made:
 def rounding(
     node: Node, x: Flow, in_format: Number, format: Number, name: str, line: str, clip: tuple[float, float]
 ) -> PointStage:
-    """Each number of a stream rounded to a format within bounds; in integers where both are FIXED or the same."""
+    """Each number of a stream rounded to a format within bounds; in integers where both are FIXED or the same one."""
     same = in_format == format
     exact = same or (is_integer(in_format) and is_integer(format))
     made = PointStage(
@@ -161,8 +161,8 @@ def _places(node: Node, given: Number, format: Number) -> int:
 
 
 def _signed_bits(format: Number) -> int:
-    """The bits of a two's complement register for every number of a format."""
-    return format.max_code.bit_length() + 1
+    """The bits of a two's complement register for every integer that flows in a format."""
+    return max(map(abs, ends_of(format))).bit_length() + 1
 
 
 def _exponent(format: Number) -> int:

@@ -48,8 +48,9 @@ def stages_of(graph: Graph) -> list[Stage]:
             keeps_format(node)
             if len(value.uses) > 1:
                 raise refused(node, f"%{value.name} is read in another order, too")
-            found[0] = replace(port, order=(0, 1, 2))
-            flows[id(node.result)] = Flow(value.name, frame_of(node.result))
+            frame = frame_of(node.result)
+            found[:ends] = [replace(port, order=(0, 1, 2), layout=frame), *(replace(at, layout=frame) for at in entry)]
+            flows[id(node.result)] = Flow(value.name, frame)
             continue
         made = _BUILDERS[node.op](node, [flows[id(operand)] for operand in node.operands if id(operand) in flows])
         found += made.stages
@@ -94,7 +95,7 @@ def _forks(stage: Stage, stream: str, readers: Sequence[str], taken: set[str]) -
         line = f"%{stream} has {len(readers)} readers"
         both = (copy, rest)
         forks.append(
-            ForkStage(name=name, line=line, format=stage.format, elements=stage.elements, reads=(source,), copies=both)
+            ForkStage(name=name, line=line, format=stage.format, layout=stage.layout, reads=(source,), copies=both)
         )
         source = rest
     return forks, copies
@@ -147,7 +148,7 @@ def _port(graph: Graph, value: Value, is_input: bool, taken: Collection[str] = (
         name=name,
         line=line,
         format=format,
-        elements=int(np.prod(shape)),
+        layout=frame_of(value),
         outside=outside,
         shape=shape,
         order=(*range(1, len(shape)), 0),

@@ -7,6 +7,7 @@ plan.py fills in the widths of tokens and the foldings, fifos.py the depths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,19 +31,25 @@ WIDEST_ADDED = 60  # bits of sums of a graph of adders, which is found in intege
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One layer: what it is called, its line of the graph, the format and number of elements of its result.
+    """One layer: what it is called, its line of the graph, the format and the frame of its result.
 
-    reads: the streams that enter, by name; lanes: elements of the token that enters; depths: words of the FIFOs that
-    enter, in the order of `reads`; the plan fills in both.
+    layout: [C,H,W], which flows with channels last, or [K], as a Flow has it. reads: the streams that enter, by name;
+    lanes: elements of the token that enters; depths: words of the FIFOs that enter, in the order of `reads`; the plan
+    fills in both.
     """
 
     name: str
     line: str
     format: Number
-    elements: int
+    layout: tuple[int, ...]
     reads: tuple[str, ...] = ()
     lanes: int = 1
     depths: tuple[int, ...] = ()
+
+    @property
+    def elements(self) -> int:
+        """Of a frame of its result."""
+        return math.prod(self.layout)
 
     def depth(self, side: int) -> int:
         """Words of a FIFO that enters."""
@@ -296,7 +303,6 @@ class PointStage(Stage):
     """relu, clip or quantize on its own: each number rounded to another format, within bounds."""
 
     in_format: Number
-    channels: int
     acc_bits: int
     shift: int
     act: Bounds

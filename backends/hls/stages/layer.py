@@ -39,7 +39,7 @@ class Common(TypedDict):
     name: str
     line: str
     format: Number
-    elements: int
+    layout: tuple[int, ...]
     reads: tuple[str, ...]
     in_format: Number
     positions: int
@@ -53,7 +53,7 @@ def common(layer: Layer) -> Common:
         "name": layer.node.name,
         "line": node_text(layer.node),
         "format": layer.leaving,
-        "elements": int(np.prod(layer.frame)),
+        "layout": layer.frame,
         "reads": (layer.x.stream,),
         "in_format": layer.entering,
         "positions": layer.positions,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from bitwright.backends.hls.stages.flow import Flow, Made
 from bitwright.backends.hls.stages.kinds import JoinStage, PointStage, Stage
 from bitwright.backends.hls.stages.layer import OPEN, bounds_of, clip_of
@@ -44,10 +42,9 @@ def rounding(
         name=name,
         line=line,
         format=format,
-        elements=int(np.prod(x.layout)),
+        layout=x.layout,
         reads=(x.stream,),
         in_format=in_format,
-        channels=x.channels,
         acc_bits=_signed_bits(in_format),
         shift=_places(node, in_format, format) if exact else 0,
         act=bounds_of(clip, format),
@@ -75,7 +72,7 @@ def product_stages(node: Node, left: Flow, right: Flow) -> Made:
         name=node.name,
         line=node_text(node),
         format=format,
-        elements=int(np.prod(left.layout)),
+        layout=left.layout,
         reads=(left.stream, right.stream),
         op=node.op,
         in_formats=formats,
@@ -126,7 +123,7 @@ def concat_stages(node: Node, sides: Sequence[Flow]) -> Made:
             name=node.name if last else unique_name(node.graph, f"{node.name}.of{index}"),
             line=node_text(node) if last else f"the first {index} operands of %{node.name}",
             format=format,
-            elements=int(np.prod(layout)),
+            layout=layout,
             reads=(flow.stream, side.stream),
             op="concat",
             in_formats=(number, other),

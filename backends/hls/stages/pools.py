@@ -35,7 +35,7 @@ def pool_stages(node: Node, x: Flow) -> Made:
         name=node.name,
         line=node_text(node),
         format=format,
-        elements=int(np.prod(frame)),
+        layout=frame,
         reads=(x.stream,),
         scan=walk,
     )
@@ -71,7 +71,7 @@ def mean_stages(node: Node, x: Flow) -> Made:
         name=node.name,
         line=node_text(node),
         format=format,
-        elements=int(np.prod(frame)),
+        layout=frame,
         reads=(x.stream,),
         in_format=in_format,
         channels=x.channels,

@@ -45,7 +45,7 @@ def sum_stages(node: Node, x: Flow) -> Made:
         part_of=node.name,
         line=f"the pooling of %{node.name}",
         format=leaving,
-        elements=int(np.prod(pooled)),
+        layout=pooled,
         reads=(stage.name,),
         scan=walk,
     )

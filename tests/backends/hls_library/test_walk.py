@@ -106,15 +106,15 @@ def conv(scan: Scan, lanes: int, simd: int) -> SumStage:
     number, none = np.zeros((1, inputs), np.int64), np.zeros(1, np.int64)
     positions = scan.out[0] * scan.out[1]
     return SumStage(
-        name="c", line="", format=BITS, elements=positions, reads=("x",), lanes=lanes, in_format=BITS,
+        name="c", line="", format=BITS, layout=(1, *scan.out), reads=("x",), lanes=lanes, in_format=BITS,
         weight_format=Canonical(1, 0, 1), weights=number, codes=number, bias=none, shift=none, acc_bits=32, levels=0,
         act=(None, None), positions=positions, scan=scan, simd=simd,
     )  # fmt: skip
 
 
 def pooling(scan: Scan, lanes: int) -> PoolStage:
-    elements = scan.out[0] * scan.out[1] * scan.channels
-    return PoolStage(name="p", line="", format=BITS, elements=elements, reads=("x",), lanes=lanes, scan=scan)
+    layout = (scan.channels, *scan.out)
+    return PoolStage(name="p", line="", format=BITS, layout=layout, reads=("x",), lanes=lanes, scan=scan)
 
 
 def is_pooling(scan: Scan) -> bool:

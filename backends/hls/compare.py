@@ -17,7 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitwright.backends.hls.csim import Accelerator, Ints, Layer
-from bitwright.backends.hls.stages import as_integers, as_reals, deviation, flowing, pool_name, quantum, takes_sign
+from bitwright.backends.hls.stages import (
+    as_integers,
+    as_reals,
+    deviation,
+    flowing,
+    pool_name,
+    quantum,
+    stages_of,
+    takes_sign,
+)
 from bitwright.ir import edit
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate, held, node_results
@@ -49,13 +58,15 @@ def compare_layers(accelerator: Accelerator, graph: Graph, x: Array) -> list[Lay
     format = input_format(graph)
     watch = [value.name for value in separate.values.values() if value.tensor is None]
     expected = evaluate(separate, {graph.input_name(graph.inputs[0]): x}, watch)
+    layouts = _layouts(graph)
     frames = accelerator.input.to_stream(x, format)
     first, *layers = accelerator.layers(frames)
     found = [_compared(first, frames)]
     for layer in layers:
         if layer.name not in separate.values:  # a part of a concat
             continue
-        found.append(_compared(layer, _integers(separate.values[layer.name], expected[layer.name])))
+        wanted = _integers(separate.values[layer.name], expected[layer.name], layouts[layer.name])
+        found.append(_compared(layer, wanted))
     return found
 
 
@@ -113,6 +124,7 @@ def _compare_locally(accelerator: Accelerator, graph: Graph, x: Array) -> list[L
     for node in bare.nodes:
         edit.set_attribute(node, "act", None)
     layers = {layer.name: layer for layer in accelerator.layers(accelerator.input.to_stream(x, input_format(graph)))}
+    layouts, entry = _layouts(graph), separate.inputs[0]
     found: list[LayerComparison] = []
     values = {value.name: held(value, value.tensor.data) for value in separate.weights if value.tensor is not None}
 
@@ -121,14 +133,17 @@ def _compare_locally(accelerator: Accelerator, graph: Graph, x: Array) -> list[L
         number = flowing(value.type.number) if isinstance(value.type, Type) else None
         layer = layers.get(value.name)
         if layer is not None and number is not None:
-            given = _channels_first(as_reals(number, layer.values), wanted.shape)
+            reals = as_reals(number, layer.values)
+            if value is entry:
+                given = accelerator.input.frames(reals)
+            else:
+                given = _channels_first(reals, layouts[layer.name]).reshape(wanted.shape)
             apart = np.abs(given - wanted) > quantum(number, np.abs(wanted)) * (1 + 1e-6) + slack
             if takes_sign(number):
                 apart &= np.abs(exact) > slack
             found.append(_listed(layer, apart, given, wanted))
             values[value.name] = given
 
-    entry = separate.inputs[0]
     take(entry, x, np.zeros(1))
     for node, loose in zip(separate.nodes, bare.nodes, strict=True):
         operands = [None if value is None else values[value.name] for value in node.operands]
@@ -143,12 +158,15 @@ def _only_moves(node: Node) -> bool:
     return node.op not in ("conv2d", "dense", "add", "mul", "avgpool2d", "globalavgpool")
 
 
-def _channels_first(frames: Array, shape: tuple[int, ...]) -> Array:
-    """Numbers [frames, elements] in the order of the stream, as the graph has them."""
-    if len(shape) != 4:
-        return frames.reshape(shape)
-    n, channels, rows, cols = shape
-    return frames.reshape(n, rows, cols, channels).transpose(0, 3, 1, 2)
+def _layouts(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """The frame that each stage gives, by its name; a flattened image still flows as one."""
+    return {stage.name: stage.layout for stage in stages_of(graph)}
+
+
+def _channels_first(frames: Array, layout: tuple[int, ...]) -> Array:
+    """Numbers [frames, elements] in the order of the stream, which is channels last, as [frames, *layout]."""
+    channels, *image = layout
+    return np.moveaxis(frames.reshape(-1, *image, channels), -1, 1)
 
 
 def _listed(layer: Layer, apart: Array, given: Array, wanted: Array) -> LayerComparison:
@@ -162,20 +180,19 @@ def _listed(layer: Layer, apart: Array, given: Array, wanted: Array) -> LayerCom
 
 def _compared(layer: Layer, wanted: Ints) -> LayerComparison:
     """One stage's integers [frames, elements] beside those it should have given."""
-    values, wanted = layer.values, wanted.reshape(len(layer.values), -1)
-    different = np.argwhere(values != wanted)
+    different = np.argwhere(layer.values != wanted)
     first = ""
     if len(different):
         frame, element = (int(i) for i in different[0])
-        got, want = int(values[frame, element]), int(wanted[frame, element])
+        got, want = int(layer.values[frame, element]), int(wanted[frame, element])
         first = f"frame {frame}, element {element}: {got}, not {want}"
-    return LayerComparison(layer.name, values.size, len(different), layer.saturated, first)
+    return LayerComparison(layer.name, layer.values.size, len(different), layer.saturated, first)
 
 
-def _integers(value: Value, numbers: Array) -> Ints:
-    """Real numbers of a value as integers of its format, channels last."""
+def _integers(value: Value, numbers: Array, layout: tuple[int, ...]) -> Ints:
+    """Real numbers of a value as integers of its format [frames, elements], in the order of the stream."""
     assert isinstance(value.type, Type)
     number = flowing(value.type.number)
     assert number is not None
     found = as_integers(number, numbers)
-    return found.transpose(0, 2, 3, 1) if found.ndim == 4 else found
+    return np.moveaxis(found.reshape(-1, *layout), 1, -1).reshape(len(found), -1)

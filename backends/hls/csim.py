@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from bitwright.ir.formats.base import check_finite
 from bitwright.ir.tensor import Array
 
 Ints = NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.float32, np.float64)
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
 AP_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-DBITWRIGHT_AP_TYPES")
@@ -83,12 +84,16 @@ class Port:
 
     def from_stream(self, integers: Ints) -> Array:
         """Integers in the order of the stream as real numbers [N, *shape]."""
-        dims = [self.shape[axis] for axis in self.order]
-        back = np.argsort([0, *(axis + 1 for axis in self.order)])
-        frames = integers.reshape(-1, *dims).transpose(back)
+        frames = self.frames(integers)
         if self.kind == "float32":
             return as_reals(SINGLE, frames)
         return np.asarray(np.ldexp(frames.astype(np.float64), self.step_exponent))
+
+    def frames(self, numbers: NDArray[Number]) -> NDArray[Number]:
+        """Numbers in the order of the stream as frames [N, *shape]."""
+        dims = [self.shape[axis] for axis in self.order]
+        back = np.argsort([0, *(axis + 1 for axis in self.order)])
+        return numbers.reshape(-1, *dims).transpose(back)
 
 
 class Accelerator:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bitwright.ir.graph import Attribute, Node
-from bitwright.ir.types import Dim, Shape, Type
+from bitwright.ir.types import Dim, Shape, Type, shape_text
 
 ShapeRule = Callable[[Node, Sequence[Shape]], Shape]
 
@@ -184,9 +184,19 @@ def _conv2d(node: Node, shapes: Sequence[Shape]) -> Shape:
         raise ShapeError(f"{w[0]} output channels in {groups} groups")
     if w[2:] != kernel and w[2:] != (None, None):
         raise ShapeError(f"weights of {list(w[2:])} for a kernel of {list(kernel)}")
-    if len(shapes) > 2 and len(shapes[2]) != 1:
-        raise ShapeError("the bias has one number an output channel")
+    _check_bias(node, (w[0],))
     return (x[0], w[0], *_after_pool(node, *_windows(node, x, kernel)))
+
+
+def _check_bias(node: Node, sizes: Sequence[Dim]) -> None:
+    """sizes: how many numbers it may have, the number of output channels first."""
+    bias = node.optional(2)
+    if bias is None:
+        return
+    shape = bias.tensor_type.shape or ()
+    known = all(isinstance(dim, int) for dim in (*shape, *sizes))
+    if len(shape) != 1 or (known and shape[0] not in sizes):
+        raise ShapeError(f"the bias %{bias.name} of shape {shape_text(shape)} for {sizes[0]} output channels")
 
 
 def _dense(node: Node, shapes: Sequence[Shape]) -> Shape:
@@ -195,6 +205,7 @@ def _dense(node: Node, shapes: Sequence[Shape]) -> Shape:
         raise ShapeError("dense takes [...,K] and weights [M,K]")
     if isinstance(x[-1], int) and isinstance(w[1], int) and x[-1] != w[1]:
         raise ShapeError(f"{x[-1]} features for weights of {w[1]}")
+    _check_bias(node, (w[0], 1))
     return (*x[:-1], w[0])
 
 

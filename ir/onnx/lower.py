@@ -12,10 +12,11 @@ from contextlib import suppress
 import numpy as np
 
 from bitwright.ir import edit
+from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import OPS, ShapeError, result_shape
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.ir.types import Shape, Type
+from bitwright.ir.types import Dim, Shape, Type
 
 Rule = Callable[[Node], dict[str, Attribute] | None]
 INFINITY = float("inf")
@@ -166,12 +167,22 @@ def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute] | None:
 
 def _conv(node: Node) -> dict[str, Attribute] | None:
     weights = _shape(node.operands[1])
+    if weights:
+        _check_bias(node, weights[:1])
     if weights is None or len(weights) != 4:
         return None
     kernel = tuple(dim for dim in weights[2:] if isinstance(dim, int)) or _ints(node, "kernel_shape", ())
     window = _window(node, kernel)
     groups = _int(node, "group", 1)
     return None if window is None else window | ({"groups": groups} if groups != 1 else {})
+
+
+def _check_bias(node: Node, sizes: Sequence[Dim]) -> None:
+    """Raise CompileError if a bias has another number of elements than these."""
+    bias, shape = node.optional(2), _shape(node.optional(2))
+    known = shape is not None and len(shape) == 1 and all(isinstance(dim, int) for dim in (*shape, *sizes))
+    if bias is not None and shape is not None and known and shape[0] not in sizes:
+        raise CompileError(f"%{node.name} ({node.source}): bias %{bias.name} of {shape[0]} for {sizes[0]} outputs")
 
 
 def _gemm(node: Node) -> dict[str, Attribute] | None:
@@ -182,6 +193,7 @@ def _gemm(node: Node) -> dict[str, Attribute] | None:
         return None
     alpha, beta, transposed = _float(node, "alpha", 1.0), _float(node, "beta", 1.0), _int(node, "transB", 0)
     rows = shape[0 if transposed else 1]
+    _check_bias(node, (rows, 1))
     if b is not None and (beta != 1.0 or _shape(b) != (rows,)):
         data = _constant(node, 2)
         if data is None or not isinstance(rows, int) or data.size not in (1, rows) or data.size != (1, *data.shape)[-1]:

@@ -108,6 +108,11 @@ REFUSED = {
         ["%y = maxpool2d(%x) {kernel=[2,2]} : FIXED<8>[*]"],
         "%y: its result has no fixed shape: FIXED<8>[*]",
     ),
+    "an empty image": (
+        ["weight %none = [] : FIXED<6>[0,2,3,3]", "%e = conv2d(%x, %none) {kernel=[3,3]} : FIXED<8>[N,0,4,4]",
+         "%y = relu(%e) : FIXED<8>[N,0,4,4]"],
+        "%e: there are no numbers in %e : FIXED<8>[N,0,4,4]",
+    ),
     "a reshape to an image": (
         ["%y = reshape(%x) {shape=[0,8,3,3]} : FIXED<8>[N,8,3,3]"],
         "%y: only a reshape to one row a sample, or of the pixels alone, needs no engine",

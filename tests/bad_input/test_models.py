@@ -123,6 +123,25 @@ def test_a_bias_that_is_not_finite(place: Path, refused: Refused) -> None:
         assert "%conv1.b: NaN at index [1]" in refused(*command("compile", "bad.onnx"), *arguments).first
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_a_bias_of_another_length(name: str, place: Path, refused: Refused) -> None:
+    onnx.save(network(**{"conv1.b": np.ones(3)}), place / "bad.onnx")
+    expected = 'error: bad.onnx: %conv1 (Conv "conv1"): bias %conv1.b of 3 for 2 outputs'
+    assert refused(*command(name, "bad.onnx")).first == expected
+
+
+@pytest.mark.parametrize("name", ["Relu", "GlobalAveragePool"])
+def test_an_image_without_channels_or_pixels(name: str, place: Path, refused: Refused) -> None:
+    for axis in (1, 2):
+        model = model_of([helper.make_node(name, ["x"], ["y"], "only")], {})
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 0
+        onnx.save(model, place / "empty.onnx")
+        first = refused(*command("compile", "empty.onnx")).first
+        shape = {1: "N,0,6,6", 2: "N,1,0,6"}[axis]
+        assert first == f'error: %only ({name} "only"): there are no numbers in %x : f32[{shape}]'
+        assert main.run(["check", "empty.onnx"]) == 1
+
+
 @pytest.mark.parametrize("data", [[], ["--data", "good.npz"], ["--data", "good.npz", "--tolerance", "1%"]])
 def test_an_op_that_the_backend_cannot_emit(data: list[str], place: Path, refused: Refused) -> None:
     onnx.save(network("Sigmoid"), place / "gated.onnx")

@@ -26,6 +26,7 @@ VALUES = """
   weight %w = 00000001 : f32[6,4,3,3]
   weight %b = 00000002 : f32[6]
   weight %k = 00000003 : f32[5,6]
+  weight %five = 00000004 : f32[5]
 """
 
 WINDOW = "kernel, strides and dilations are two positive numbers, pads are four that are not negative"
@@ -83,7 +84,8 @@ def message(graph: Graph, file: str = "") -> str:
         ("%y = conv2d(%i, %w) {groups=2, kernel=[3,3]} : f32[1]", "4 channels for weights of 2 x 4"),
         ("%y = conv2d(%n, %w) {groups=0, kernel=[3,3]} : f32[1]", "groups is a positive number"),
         ("%y = conv2d(%i, %w) {kernel=[3,5]} : f32[1]", "weights of [3, 3] for a kernel of [3, 5]"),
-        ("%y = conv2d(%i, %w, %k) {kernel=[3,3]} : f32[1]", "the bias has one number an output channel"),
+        ("%y = conv2d(%i, %w, %k) {kernel=[3,3]} : f32[1]", "the bias %k of shape [5,6] for 6 output channels"),
+        ("%y = conv2d(%i, %w, %five) {kernel=[3,3]} : f32[1]", "the bias %five of shape [5] for 6 output channels"),
         ("%y = conv2d(%i, %w) {kernel=[3,3], strides=[2]} : f32[1]", WINDOW),
         ("%y = maxpool2d(%i) {kernel=[3,3], strides=[0,1]} : f32[1]", WINDOW),
         ("%y = maxpool2d(%i) {dilations=[1,0], kernel=[3,3]} : f32[1]", WINDOW),
@@ -100,6 +102,8 @@ def message(graph: Graph, file: str = "") -> str:
         ("%y = conv2d(%i, %w) {kernel=[3,3], pool=[7,2]} : f32[1]", "a window of 7 does not fit 6 + 0 + 0"),
         ("%y = dense(%m, %v) : f32[1]", "dense takes [...,K] and weights [M,K]"),
         ("%y = dense(%i, %k) : f32[1]", "8 features for weights of 6"),
+        ("%y = dense(%m, %k, %b) : f32[1]", "the bias %b of shape [6] for 5 output channels"),
+        ("%y = dense(%m, %k, %k) : f32[1]", "the bias %k of shape [5,6] for 5 output channels"),
         ("%y = add(%i, %v) : f32[1]", "8 and 6 do not broadcast"),
         ("%y = concat(%i, %m) {axis=1} : f32[1]", "concat of different ranks"),
         ("%y = concat(%m) {axis=2} : f32[1]", "axis 2 of 2 dimensions"),
@@ -139,7 +143,7 @@ def test_what_is_wrong_with_a_node(line: str, said: str) -> None:
         "%y = conv2d(%n, %w, %b) {dilations=[2,2], kernel=[3,3], pads=[1,0,1,0]} : f32[N,6,?,4]",
         "%y = conv2d(%any, %w) {kernel=[1,2,3]} : f32[*]",
         "%y = dense(%m, %k) : f32[2,5]",
-        "%y = dense(%v, %k, %b) {act=hardswish} : f32[5]",
+        "%y = dense(%v, %k, %five) {act=hardswish} : f32[5]",
         "%y = clip(%v) {max=6, min=-inf} : f32[6]",
         "%y = concat(%m, %m, %k) {axis=-2} : f32[9,6]",
         "%y = concat(%m) {axis=0} : f32[*]",

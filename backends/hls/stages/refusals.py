@@ -48,6 +48,9 @@ def why_not(node: Node) -> str | None:
     shape = node.result.type.shape if isinstance(node.result.type, Type) else None
     if shape is None or not all(isinstance(dim, int) for dim in shape[1:]):
         return f"its result has no fixed shape: {node.result.type}"
+    empty = [value for value in (*_streams(node), node.result) if 0 in (value.tensor_type.shape or ())]
+    if empty:
+        return f"there are no numbers in %{empty[0].name} : {empty[0].type}"
     if node.op in _WITHOUT_STAGE and len(shape) != 2 and not _keeps_pixels(node.operand(0), shape):
         return "only a reshape to one row a sample, or of the pixels alone, needs no engine"
     return None

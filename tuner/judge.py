@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import first_output, hits
+from bitwright.backends.simulation.score import check_labels, first_output, hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import store
 from bitwright.ir.graph import Graph
@@ -95,9 +95,7 @@ class SimulationJudge:
 
     def checked(self, scores: Array) -> Array:
         """The scores [N, classes]. Raises CompileError if there is a label without a class."""
-        low, high = int(self.y.min()), int(self.y.max())
-        if low < 0 or high >= scores.shape[1]:
-            raise CompileError(f"labels run from {low} to {high}, the network has {scores.shape[1]} classes")
+        check_labels(self.y, scores.shape[1])
         return scores
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import first_output, hits
+from bitwright.backends.simulation.score import check_labels, first_output, hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
@@ -162,6 +162,12 @@ def tune_command(space: Space, objective: Objective, judge: Judge, options: Opti
     return _searched(space, objective, judge, options)
 
 
+def check_classes(graph: Graph, samples: Samples) -> None:
+    """Raise CompileError if a label is none of the network's classes."""
+    if samples.y is not None:
+        check_labels(samples.y, first_output(Simulation(graph), samples.x[:1]).size)
+
+
 def labels(graph: Graph, samples: Samples) -> NDArray[np.int64]:
     """The labels, or the float network's answers where there are none."""
     if samples.y is not None:
@@ -212,7 +218,11 @@ def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[C
 
 
 def measured(whole: Graph, network: Graph, samples: Samples, k: int) -> HeldOut:
-    """How often a network is right on samples, beside the float network that it was made from."""
+    """How often a network is right on samples, beside the float network that it was made from.
+
+    Raises CompileError if a label is none of its classes.
+    """
+    check_classes(whole, samples)
     y = labels(whole, samples)
     right, float_right = (
         int(hits(k, first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1), y).sum())

@@ -88,10 +88,15 @@ def score(
         raise CompileError(f"{len(x)} samples and {len(y)} labels make no score")
     simulation = Simulation(graph)
     scores = first_output(simulation, x)
-    classes = scores.reshape(len(scores), -1).shape[1]
-    if isinstance(metric, str) and len(y) and not (int(y.min()) >= 0 and int(y.max()) < classes):
-        raise CompileError(f"labels run from {y.min()} to {y.max()}, the network has {classes} classes")
+    if isinstance(metric, str):
+        check_labels(y, scores.reshape(len(scores), -1).shape[1])
     return Score(name, function(scores, y), len(x), all(simulation.exact.values()))
+
+
+def check_labels(labels: NDArray[np.int64], classes: int) -> None:
+    """Raise CompileError if a label is none of so many classes."""
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise CompileError(f"labels run from {labels.min()} to {labels.max()}, the network has {classes} classes")
 
 
 def first_output(simulation: Simulation, x: Array) -> Array:

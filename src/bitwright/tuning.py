@@ -20,7 +20,7 @@ from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
 from bitwright.tuner.space import Layerwise
-from bitwright.tuner.tune import Options, Samples, Tuned, tune_command, tune_network
+from bitwright.tuner.tune import Options, Samples, Tuned, check_classes, tune_command, tune_network
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
@@ -136,7 +136,10 @@ def prepared(model: str | Path | Graph) -> Graph:
 
 
 def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> Split:
-    """The images of the search and the held-out ones. Raises CompileError if there are too few, or no labels."""
+    """The images of the search and the held-out ones.
+
+    Raises CompileError if there are too few, no labels, or labels that are no classes.
+    """
     from bitwright.models.datasets import load as load_data
 
     train, test = load_data(source, "train"), load_data(source, "test")
@@ -157,7 +160,10 @@ def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> 
         half = len(order) // 2
         search, held_out = order[half:][:images], order[:half]
         note = "the data are not split: one half was searched on, the accuracy is that of the other"
-    return Split(_samples(train, search, metric), _samples(test, held_out, metric), note)
+    split = Split(_samples(train, search, metric), _samples(test, held_out, metric), note)
+    for samples in (split.search, split.held_out):
+        check_classes(graph, samples)
+    return split
 
 
 def _samples(data: Dataset, which: np.ndarray[tuple[int], np.dtype[np.int64]], metric: str) -> Samples:

@@ -20,7 +20,7 @@ import pytest
 import bitwright
 from bitwright.cli.main import run
 from bitwright.ir.errors import CompileError
-from bitwright.ir.files import save
+from bitwright.ir.files import load, save
 from bitwright.ir.formats.named import FLOAT32
 from bitwright.ir.parse import parse
 from bitwright.models import datasets
@@ -29,7 +29,7 @@ from bitwright.tuner.confidence import lower_bound
 from bitwright.tuner.database import Evaluation
 from bitwright.tuner.outputs import COLUMNS
 from bitwright.tuner.problem import Constraint, OutOfTime
-from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuner.tune import Options, Samples, Tuned, measured
 from bitwright.tuning import split_of, tune
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +295,17 @@ def test_labels_without_a_class_are_named(network: Path, tmp_path: Path, labels:
     for name in ("whittle", "libnumber"):
         with pytest.raises(CompileError, match=f"labels run {said}, the network has 4 classes"):
             tune(network, str(tmp_path / "odd.npz"), Options(algorithm=name))
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_labels_of_held_out_images_are_checked_before_the_search(network: Path, tmp_path: Path, prune: bool) -> None:
+    (x, y), (x_test, _) = clusters(100, 4), clusters(50, 5)
+    np.savez(tmp_path / "odd.npz", x_train=x, y_train=y, x_test=x_test, y_test=np.full(50, -1))
+    with pytest.raises(CompileError, match="labels run from -1 to -1, the network has 4 classes"):
+        tune(network, str(tmp_path / "odd.npz"), prune=prune, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CompileError, match="labels run from -1 to -1, the network has 4 classes"):
+        measured(load(network), load(network), Samples(x_test, np.full(50, -1)), 1)
 
 
 def test_other_metrics(network: Path, points: Path) -> None:

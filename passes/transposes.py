@@ -1,11 +1,13 @@
 """cancel-transposes: NHWC models become clean NCHW ones.
 
 Transposes are moved towards the outputs, through ops that do not mind the order of axes, until they meet their inverse,
-or a flatten before a dense, whose weights then take the other order.
+or a flatten before a dense, whose weights then take the other order. Only what makes an image of an input with channels
+last goes the other way, to the input, where it needs no engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
@@ -14,13 +16,14 @@ import numpy as np
 from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node
 from bitwright.ir.ops import integer, integers
-from bitwright.ir.tensor import Array, Tensor
+from bitwright.ir.tensor import Tensor
 from bitwright.ir.types import Type
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import bypass, constant, is_plain, only_reader
 
 UNARY = ("relu", "clip", "hardswish", "hardsigmoid", "quantize", "onnx.Sigmoid", "onnx.LeakyRelu", "onnx.Tanh")
 BINARY = ("add", "mul")
+CHANNELS_FIRST = (0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,17 @@ def _step(graph: Graph, node: Node) -> bool:
         if not before.result.uses and not graph.is_output(before.result):
             edit.erase_node(before)
         return True
+    if _rises(graph, node, perm):
+        return _raise(graph, node, perm)
     reader = only_reader(graph, node.result)
     if reader is None:
         return False
-    if reader.op in UNARY:
+    if before is None and perm == CHANNELS_FIRST and _stream(graph, reader, len(perm)) is not None:
+        return False
+    if reader.op in (*UNARY, "pad"):
         return _sink(graph, reader, [node], perm)
     if reader.op in (*BINARY, "concat"):
         return _sink_joined(graph, reader, perm)
-    if reader.op == "pad":
-        pads, rank = integers(reader, "pads"), len(perm)
-        inverse = np.argsort(perm)
-        edit.set_attribute(reader, "pads", tuple(pads[int(i) + half] for half in (0, rank) for i in inverse))
-        return _sink(graph, reader, [node], perm)
     return reader.op in ("flatten", "reshape") and _into_dense(graph, node, reader, perm)
 
 
@@ -84,14 +86,73 @@ def _only_moves(node: Node | None) -> TypeGuard[Node]:
     return is_plain(node.result) or node.result.tensor_type.format == node.operand(0).tensor_type.format
 
 
+def _stream(graph: Graph, node: Node, rank: int) -> int | None:
+    """Which operand flows through a pad or an op on each number, if all others are constants of at most that rank."""
+    constants = [constant(graph, operand) for operand in node.operands]
+    flowing = [index for index, data in enumerate(constants) if data is None]
+    fit = all(data is None or data.ndim <= rank for data in constants)
+    return flowing[0] if node.op in (*UNARY, *BINARY, "pad") and len(flowing) == 1 and fit else None
+
+
+def _rises(graph: Graph, node: Node, perm: tuple[int, ...]) -> bool:
+    """Whether only ops on each number are between a transpose and an input, of which it makes an image, or between it
+    and a transpose of an input, with which it does or cancels.
+    """
+    value = node.operand(0)
+    while (point := value.producer) is not None and only_reader(graph, value) is not None:
+        index = _stream(graph, point, len(perm))
+        if index is None:
+            break
+        value = point.operand(index)
+    if value is node.operand(0):
+        return False
+    first = value.producer
+    if _only_moves(first):
+        value, perm = first.operand(0), tuple(integers(first, "perm")[i] for i in perm)
+    return value.producer is None and (perm == CHANNELS_FIRST or list(perm) == sorted(perm))
+
+
+def _raise(graph: Graph, node: Node, perm: tuple[int, ...]) -> bool:
+    """transpose(point(x)) -> point(transpose(x)): both keep their names."""
+    point = node.operand(0).producer
+    assert point is not None
+    index = _stream(graph, point, len(perm))
+    assert index is not None
+    x = point.operand(index)
+    shape, name = x.tensor_type.shape, node.name
+    turned = x.tensor_type.with_shape(None if shape is None else tuple(shape[i] for i in perm))
+    edit.replace_uses(node.result, point.result, graph)
+    edit.set_type(point.result, point.result.tensor_type.with_shape(node.result.tensor_type.shape))
+    edit.erase_node(node)
+    made = edit.add_node(graph, "transpose", [x], {name: turned}, {"perm": perm}, before=point, source=node.source)
+    edit.set_operand(point, index, made.result)
+    _turn(graph, point, perm)
+    return True
+
+
+def _turn(graph: Graph, node: Node, order: Sequence[int]) -> None:
+    """Give the constants and pads of an op another order of axes: its axis i is order[i] of before."""
+    rank = len(order)
+    if node.op == "pad":
+        pads = integers(node, "pads")
+        edit.set_attribute(node, "pads", tuple(pads[i + half] for half in (0, rank) for i in order))
+    for index, operand in enumerate(node.operands):
+        data = constant(graph, operand)
+        if data is not None:
+            turned = data.reshape([1] * (rank - data.ndim) + list(data.shape)).transpose(order)
+            edit.give_weight(node, index, Tensor(np.ascontiguousarray(turned)), node.operand(index).name)
+
+
 def _sink(graph: Graph, reader: Node, transposes: list[Node], perm: tuple[int, ...]) -> bool:
     """reader(transpose(x)) -> transpose(reader(x)): the reader keeps its name, the transpose comes after it."""
     for index, operand in enumerate(reader.operands):
         if operand is not None and operand.producer in transposes:
             edit.set_operand(reader, index, operand.producer.operand(0))
+    inverse = [int(i) for i in np.argsort(perm)]
+    _turn(graph, reader, inverse)
     type = reader.result.tensor_type
     shape = type.shape
-    straight = None if shape is None else tuple(shape[int(i)] for i in np.argsort(perm))
+    straight = None if shape is None else tuple(shape[i] for i in inverse)
     name = edit.unique_name(graph, reader.name + ".t")
     after = next((n for n in graph.nodes[_index(graph, reader) + 1 :]), None)
     attributes: dict[str, Attribute] = {"perm": perm}
@@ -108,19 +169,12 @@ def _sink(graph: Graph, reader: Node, transposes: list[Node], perm: tuple[int, .
 def _sink_joined(graph: Graph, reader: Node, perm: tuple[int, ...]) -> bool:
     """add, mul or concat whose every operand is a transpose of the same order, or (add, mul) a constant."""
     transposes: list[Node] = []
-    constants: list[tuple[int, Array]] = []
-    for index, operand in enumerate(reader.operands):
+    for operand in reader.operands:
         made, data = operand.producer if operand is not None else None, constant(graph, operand)
         if _only_moves(made) and integers(made, "perm") == perm:
             transposes.append(made)
-        elif data is not None and data.ndim <= len(perm) and reader.op in BINARY:
-            constants.append((index, data))
-        else:
+        elif data is None or data.ndim > len(perm) or reader.op not in BINARY:
             return False
-    inverse = [int(i) for i in np.argsort(perm)]
-    for index, data in constants:
-        turned = data.reshape([1] * (len(perm) - data.ndim) + list(data.shape)).transpose(inverse)
-        edit.give_weight(reader, index, Tensor(np.ascontiguousarray(turned)), reader.operand(index).name)
     if reader.op == "concat":
         edit.set_attribute(reader, "axis", perm[integer(reader, "axis") % len(perm)])
     return _sink(graph, reader, transposes, perm)

@@ -25,10 +25,11 @@ from bitwright.ir.ops import real
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import F32, Type
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, is_plain, only_reader
+from bitwright.passes.chains import absorb, is_plain, only_reader, producer
 
 DOMAINS = ("onnx.brevitas", "qonnx.custom_op.general")
 ROUNDINGS = ("ROUND", "HALF_EVEN")
+MOVES = ("flatten", "reshape", "transpose")
 QUANTIZE, DEQUANTIZE = "onnx.QuantizeLinear", "onnx.DequantizeLinear"
 
 
@@ -309,6 +310,18 @@ def _into_producer(graph: Graph, node: Node) -> None:
         return
     if is_plain(x) and only_reader(graph, x) is node and len(x.producer.results) == 1:
         absorb(graph, x.producer, node)
+        _before_moves(graph, x)
+
+
+def _before_moves(graph: Graph, value: Value) -> None:
+    """What only moves numbers has no engine that rounds them: what it reads is, if it alone reads it."""
+    format = value.tensor_type.format
+    while (node := producer(value, *MOVES)) is not None:
+        value = node.operand(0)
+        whole = isinstance(format, Canonical | Affine) and format.axis is None
+        if value.producer is None or not whole or not is_plain(value) or only_reader(graph, value) is None:
+            return
+        edit.set_type(value, value.tensor_type.with_format(format))
 
 
 def _constant(node: Node, index: int) -> Array | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from bitwright.ir import edit
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import integers
-from bitwright.ir.types import F32, Shape, Type
+from bitwright.ir.types import Shape
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import constant, is_float, is_plain, producer
+from bitwright.passes.chains import constant, producer
 
 CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -21,7 +23,7 @@ class RecogniseReductions(Pass):
     window of the whole image, flattened where the axes are dropped.
 
     The image may also come channels last, as the transpose of one that does not, if the axes are dropped. Reductions
-    over a line become ONNX's global poolings, which widen-lines takes.
+    over a line become ONNX's global poolings, which widen-lines takes. A format of the result is the pooling's.
 
     - %mean = onnx.ReduceMean(%x) {axes=[2,3], keepdims=0} : f32[N,8]
     + %mean.pool = globalavgpool(%x) : f32[N,8,1,1]
@@ -42,7 +44,7 @@ class RecogniseReductions(Pass):
 
 def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) -> bool:
     image = _image(node.operand(0), axes, dropped)
-    if image is None or not is_plain(node.result):
+    if image is None:
         return False
     shape = image.tensor_type.shape
     assert shape is not None
@@ -54,7 +56,7 @@ def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) 
         edit.set_operands(node, [image])
         edit.set_op(node, op, attributes)
         return True
-    pooled = Type(F32, (*shape[:2], *(1 for _ in shape[2:])))
+    pooled = node.result.tensor_type.with_shape((*shape[:2], *(1 for _ in shape[2:])))
     name = edit.unique_name(graph, f"{node.name}.pool")
     pool = edit.add_node(graph, op, [image], {name: pooled}, attributes, before=node, source=node.source)
     edit.set_operands(node, [pool.result])
@@ -86,7 +88,7 @@ def _axes(graph: Graph, node: Node) -> set[int] | None:
 def _image(x: Value, axes: set[int] | None, dropped: bool) -> Value | None:
     """The image [N,C,H,W] or line [N,C,L] whose channels are reduced, or None if it is another reduction."""
     rank = len(x.tensor_type.shape or ())
-    if not is_float(x) or rank not in (3, 4):
+    if x.tensor_type.dtype != np.float32 or rank not in (3, 4):
         return None
     if axes == set(range(2, rank)):
         return x

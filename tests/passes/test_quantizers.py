@@ -103,8 +103,8 @@ def simulated(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self) -> None:
-        self.batches = iter(np.split(load_data("mnist", "train", 200).x, 4))
+    def __init__(self, x: np.ndarray) -> None:
+        self.batches = iter(np.split(x, 4))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)
@@ -119,7 +119,7 @@ def test_a_statically_quantised_lenet_keeps_its_accuracy(tmp_path: Path, per_cha
     quantization.quantize_static(
         str(LENET),
         str(target),
-        Calibration(),
+        Calibration(load_data("mnist", "train", 200).x),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=per_channel,
         activation_type=quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8,
@@ -134,3 +134,28 @@ def test_a_statically_quantised_lenet_keeps_its_accuracy(tmp_path: Path, per_cha
     assert not [node.op for node in graph.nodes if node.op.startswith("onnx.")]
     assert all(node.result.tensor_type.number is not None for node in graph.nodes if node.op in ("conv2d", "dense"))
     assert score(graph, test.x, test.y).value == top(1, logits, test.y)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_quantised_mean_of_the_image_is_a_pooling(tmp_path: Path, keepdims: int) -> None:
+    """What `x.mean([2, 3])` becomes behind a quantised convolution: within the last steps of what onnxruntime gives."""
+    flat = "f = Flatten (m)  y = Gemm (f, v)" if keepdims else "y = Gemm (m, v)"
+    body = f"c = Conv (image, w)  m = ReduceMean <axes=[2,3], keepdims={keepdims}> (c)  {flat}"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 13]> g (float[n,3,6,6] image) => (float[n,5] y) {{ {body} }}'
+    )
+    rng = np.random.default_rng(0)
+    x, w, v = (rng.standard_normal(size).astype(np.float32) for size in ((16, 3, 6, 6), (4, 3, 3, 3), (4, 5)))
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in (("w", w), ("v", v)))
+    onnx.save(model, tmp_path / "float.onnx")
+    target = tmp_path / "quantised.onnx"
+    format = quantization.QuantFormat.QDQ
+    quantization.quantize_static(tmp_path / "float.onnx", target, Calibration(x), quant_format=format)
+    graph = run_passes(load(target), STRUCTURE)
+    assert {node.op for node in graph.nodes} == {"conv2d", "globalavgpool", "flatten", "dense"}
+    (wanted,) = session_of(str(target), 1).run(None, {"image": x})
+    (found,) = Simulation(graph, 1).run({"image": x}).values()
+    means = [node.result.tensor_type.number for node in graph.nodes if node.op == "globalavgpool"]
+    assert means
+    assert None not in means
+    np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())

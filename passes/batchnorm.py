@@ -18,7 +18,7 @@ from bitwright.ir.graph import Graph, Node
 from bitwright.ir.ops import real
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import absorb, constant, is_bare_sum, is_float, is_plain, only_reader
+from bitwright.passes.chains import absorb, bypass, constant, is_bare_sum, is_float, is_plain, only_reader
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class FuseBatchnorm(Pass):
 
 @dataclass(frozen=True)
 class ExpandBatchnorm(Pass):
-    """batchnorm of an image that no sum gives becomes a depthwise conv2d of one pixel, of rows a mul and an add.
+    """batchnorm of an image that no sum gives becomes a depthwise conv2d of one pixel, of rows a mul and an add; that of
+    rows which only a dense reads goes into its weights and bias.
 
     - %bn = batchnorm(%x, %scale, %shift, %mean, %var) : f32[N,8,6,6]
     + %bn = conv2d(%x, %bn.factor, %bn.shift) {groups=8, kernel=[1,1]} : f32[N,8,6,6]
@@ -65,6 +66,8 @@ def _expand(graph: Graph, node: Node) -> bool:
     rank = len(x.tensor_type.shape or ())
     if map is None or rank not in (2, 4) or not is_float(x, node.result):
         return False
+    if rank == 2 and _into_dense(graph, node, *map):
+        return True
     factor, shift = (numbers.astype(np.float32) for numbers in map)
     first, second = (edit.unique_name(graph, f"{node.name}.{name}") for name in ("factor", "shift"))
     behind = edit.add_weight(graph, second, Tensor(shift))
@@ -78,6 +81,24 @@ def _expand(graph: Graph, node: Node) -> bool:
     scaled = edit.add_node(graph, "mul", [x, scale], {name: node.result.type}, before=node, source=node.source)
     edit.set_operands(node, [scaled.result, behind])
     edit.set_op(node, "add", {})
+    return True
+
+
+def _into_dense(graph: Graph, node: Node, factor: Array, shift: Array) -> bool:
+    """dense(x factor + shift, w, b) -> dense(x, w factor, b + w shift): the batchnorm goes."""
+    dense = only_reader(graph, node.result)
+    if dense is None or dense.op != "dense" or dense.operand(0) is not node.result:
+        return False
+    weight, bias = dense.operand(1), dense.optional(2)
+    w, b = constant(graph, weight), np.float32(0) if bias is None else constant(graph, bias)
+    if w is None or b is None or not all(is_plain(value) for value in (weight, bias or weight)):
+        return False
+    w = w.astype(np.float64)
+    edit.give_weight(dense, 1, Tensor((w * factor).astype(np.float32)), weight.name)
+    edit.give_weight(
+        dense, 2, Tensor((b + w @ shift).astype(np.float32)), dense.name + ".bias" if bias is None else bias.name
+    )
+    bypass(graph, node)
     return True
 
 

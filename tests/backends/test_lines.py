@@ -19,7 +19,8 @@ from bitwright.ir.evaluate import evaluate
 from bitwright.passes.table import STRUCTURE
 
 BLOCK = """
-  normal = BatchNormalization (x, scale, shift, mean, var)
+  weighed = Mul (x, factor)
+  normal = BatchNormalization (weighed, scale, shift, mean, var)
   stem = Conv <kernel_shape = [5], pads = [2,2], strides = [2]> (normal, w1, b1)
   first = Relu (stem)
   deep = Conv <kernel_shape = [3], pads = [1,1], group = 2> (first, w2)
@@ -33,9 +34,11 @@ BLOCK = """
 """
 ENDS = {
     "scores": ("float[N,3] y", "means = ReduceMean <axes = [2], keepdims = 0> (pooled) y = Gemm (means, w4)"),
+    "rows": ("float[N,3] y", "flat = Flatten (pooled) each = Mul (flat, elements) y = Gemm (each, w6)"),
     "line": ("float[N,2,4] y", "y = Conv <kernel_shape = [1]> (pooled, w5)"),
 }
 SHAPES = {"w1": (4, 2, 5), "b1": (4,), "w2": (4, 2, 3), "w3": (4, 4, 1), "w4": (4, 3), "w5": (2, 4, 1)}
+SHAPES |= {"factor": (2, 1), "elements": (16,), "w6": (16, 3)}  # one number a channel, or an element
 NORMAL = {"scale": [1.5, 0.5], "shift": [0.25, -0.5], "mean": [0.5, 0.25], "var": [0.5, 2.0]}
 
 
@@ -70,6 +73,7 @@ def test_every_op_has_an_engine_and_the_float_network_stays(end: str, tmp_path: 
     assert not [node.op for node in graph.nodes if node.op.startswith("onnx.")]
     assert [node.name for node in graph.nodes if node.op == "reshape"] == {
         "scores": ["normal.in", "means"],
+        "rows": ["normal.in", "flat"],
         "line": ["normal.in", "y.line"],
     }[end]
     x = lines(20)

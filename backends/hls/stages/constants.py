@@ -19,9 +19,17 @@ from bitwright.backends.hls.stages.kinds import Ints, SumStage
 from bitwright.backends.hls.stages.layer import Layer, common
 from bitwright.backends.hls.stages.numbers import SINGLE, computes_in_float, is_integer, takes_sign
 from bitwright.backends.hls.stages.real_sums import float_stage, scaled_stage
-from bitwright.backends.hls.stages.refusals import WIDEST_EXACT, exact_bits, format_of, refused, shift_of, shift_to
+from bitwright.backends.hls.stages.refusals import (
+    WIDEST_EXACT,
+    exact_bits,
+    format_of,
+    refused,
+    shape_of,
+    shift_of,
+    shift_to,
+)
 from bitwright.ir.formats import Canonical, binary, exp, fixed
-from bitwright.ir.graph import Node, Value
+from bitwright.ir.graph import Node
 
 Reals = NDArray[np.float64]
 
@@ -29,7 +37,7 @@ Reals = NDArray[np.float64]
 def constant_stages(node: Node, x: Flow, moving: int) -> Made:
     """add or mul of a stream, operand `moving`, and a constant, the other one."""
     entering, leaving = format_of(node.operand(moving), "input"), format_of(node.result, "result")
-    numbers, positions = _numbers(node, node.operand(1 - moving), x)
+    numbers, positions = _numbers(node, moving, x)
     layer = Layer(node, x, entering, leaving, x.layout, None, positions, len(numbers))
     return Made([_stage(layer, numbers)], Flow(node.name, x.layout))
 
@@ -112,19 +120,23 @@ def _odd(numbers: Reals) -> tuple[Ints, Ints]:
     return integers >> places, np.where(integers == 0, 0, exponent - 53 + places)
 
 
-def _numbers(node: Node, value: Value, x: Flow) -> tuple[Reals, int]:
-    """The constant's numbers in the order of the stream, and how many pixels share them."""
+def _numbers(node: Node, moving: int, x: Flow) -> tuple[Reals, int]:
+    """The constant's numbers in the order of the stream, and how many pixels share them.
+
+    It is broadcast to the tensor that flows, which may be a line or a flattened image: its layout has the same order.
+    """
+    value, whole = node.operand(1 - moving), shape_of(node.operand(moving))
     assert value.tensor is not None
-    number, data, rank = value.tensor_type.number, value.tensor.data, len(x.layout)
+    number, data = value.tensor_type.number, value.tensor.data
     real = data if number is None else number.quantize(data, "%" + value.name)
-    shape = data.shape[1:] if data.ndim == rank + 1 and data.shape[0] == 1 else data.shape
-    shape = (1,) * (rank - len(shape)) + shape
-    if len(shape) != rank or any(size not in (1, whole) for size, whole in zip(shape, x.layout, strict=True)):
+    shape = data.shape[1:] if data.ndim == len(whole) + 1 and data.shape[0] == 1 else data.shape
+    shape = (1,) * (len(whole) - len(shape)) + shape
+    if len(shape) != len(whole) or any(size not in (1, most) for size, most in zip(shape, whole, strict=True)):
         raise refused(
             node, f"its constant %{value.name} : {value.type} is not one number a tensor, a channel or an element"
         )
-    numbers = real.reshape(shape).astype(np.float64)
-    if rank == 3 and shape[1:] == (1, 1):
-        return np.broadcast_to(numbers[:, 0, 0], x.channels).copy(), x.positions
-    full = np.broadcast_to(numbers, x.layout)
+    full = np.broadcast_to(real.reshape(shape).astype(np.float64), whole).reshape(x.layout)
+    rank = len(x.layout)
+    if rank == 3 and (full == full[:, :1, :1]).all():
+        return full[:, 0, 0].copy(), x.positions
     return (full.transpose(1, 2, 0) if rank == 3 else full).reshape(-1).copy(), 1

@@ -164,6 +164,24 @@ def shape_text(shape: Shape | None) -> str:
     return "[" + ",".join(map(_dim_text, shape)) + "]"
 
 
+def shapes_agree(ours: Shape, theirs: Shape | None) -> bool:
+    """Whether two shapes may be those of one tensor."""
+    if theirs is None:
+        return True
+    pairs = zip(ours, theirs, strict=False)
+    return len(ours) == len(theirs) and all(not (isinstance(a, int) and isinstance(b, int)) or a == b for a, b in pairs)
+
+
+def merged_shape(ours: Shape, theirs: Shape | None) -> Shape:
+    """Of two shapes that agree, per dimension what is known: a number before a name before nothing."""
+    if theirs is None:
+        return ours
+    return tuple(
+        a if isinstance(a, int) or (b is None or (isinstance(b, str) and isinstance(a, str))) else b
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
 def _dim_text(dim: Dim) -> str:
     if dim is None:
         return "?"

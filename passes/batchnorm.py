@@ -44,8 +44,8 @@ class FuseBatchnorm(Pass):
 
 @dataclass(frozen=True)
 class ExpandBatchnorm(Pass):
-    """batchnorm of an image that no sum gives becomes a depthwise conv2d of one pixel, of rows a mul and an add; that of
-    rows which only a dense reads goes into its weights and bias.
+    """batchnorm of an image that no sum gives becomes a depthwise conv2d of one pixel, of rows a mul and an add.
+    Where only a dense reads the rows, it goes into the dense.
 
     - %bn = batchnorm(%x, %scale, %shift, %mean, %var) : f32[N,8,6,6]
     + %bn = conv2d(%x, %bn.factor, %bn.shift) {groups=8, kernel=[1,1]} : f32[N,8,6,6]

@@ -1,7 +1,7 @@
 """ONNX ops -> the hardware set, with regular attributes: pads explicit, Gemm's alpha, beta and transposition folded.
 
-A rule takes a node and returns the attributes of the hardware op, or None where the case is not regular (a dynamic
-shape, say); the node then stays `onnx.<Op>`.
+A rule takes a node and returns the attributes of the hardware op, or raises Stays, saying why and what helps, where the
+case is not regular (a dynamic shape, say); the node then stays `onnx.<Op>`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import OPS, ShapeError, result_shape
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.ir.types import Dim, Shape, Type
+from bitwright.ir.types import Dim, Shape, Type, merged_shape, shape_text, shapes_agree
 
 Rule = Callable[[Node], dict[str, Attribute] | None]
 INFINITY = float("inf")
+CONVERT = "convert the model with onnx.version_converter"
+
+
+class Stays(Exception):
+    """Why a node stays as ONNX has it, and the way out."""
 
 
 def lower(graph: Graph) -> None:
@@ -31,74 +36,86 @@ def lower(graph: Graph) -> None:
         for node in inner.nodes:
             if node.op in OPS:
                 _complete(node)
-            elif node.op in RULES and _is_float(node):
-                op, rule = RULES[node.op]
-                if all(node.optional(i) is not None for i, x in enumerate(OPS[op].operands) if x[-1] not in "?*"):
-                    _try(node, op, rule)
+            elif node.op in RULES:
+                _try(node)
     edit.erase_unread_weights(graph)
 
 
 def _complete(node: Node) -> None:
     with suppress(ShapeError):
         shape, type = result_shape(node), node.result.tensor_type
-        if shape is not None and _agree(shape, type.shape):
-            edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
+        if shape is not None and shapes_agree(shape, type.shape):
+            edit.set_type(node.result, type.with_shape(merged_shape(shape, type.shape)))
 
 
-def _try(node: Node, op: str, rule: Rule) -> None:
-    """Lower a node, or leave it as it was."""
+def why_stays(node: Node) -> str | None:
+    """Why the rule of a node's op does not take it, or None if there is no rule; the graph stays as it is."""
+    if node.op not in RULES:
+        return None
+    copied = edit.copy(node.graph)
+    return next(_try(other) for other in copied.nodes if other.name == node.name)
+
+
+def _try(node: Node) -> str | None:
+    """Lower a node, or leave it as it was and say why."""
+    op, rule = RULES[node.op]
     before = (node.op, node.attributes)
     operands = list(node.operands)
     weights = [
         (value, value.tensor, value.type) for value in operands if value is not None and value.tensor is not None
     ]
-    attributes = rule(node)
-    shape = None
-    if attributes is not None:
+    try:
+        _check_operands(node, op)
+        attributes = rule(node)
+        if attributes is None:
+            raise Stays("what it needs is computed, not constant")
         edit.set_op(node, op, attributes)
-        with suppress(ShapeError):
-            shape = result_shape(node)
+        shape = result_shape(node)
+        _check_result(node, shape)
+    except (ShapeError, Stays) as reason:
+        edit.set_op(node, *before)
+        edit.set_operands(node, operands)
+        for value, tensor, its in weights:
+            edit.set_tensor(value, tensor)
+            edit.set_type(value, its)
+        return str(reason)
     type = node.result.tensor_type
-    if shape is not None and _agree(shape, type.shape):
-        edit.set_type(node.result, type.with_shape(_merge(shape, type.shape)))
-        return
-    edit.set_op(node, *before)
-    edit.set_operands(node, operands)
-    for value, tensor, its in weights:
-        edit.set_tensor(value, tensor)
-        edit.set_type(value, its)
+    edit.set_type(node.result, type.with_shape(merged_shape(shape or (), type.shape)))
+    return None
 
 
-def _is_float(node: Node) -> bool:
-    """Whether the node has one float32 (or argmax's int64) result of float32 data of known rank."""
-    if len(node.results) != 1 or not node.operands or node.operands[0] is None:
-        return False
-    types = [node.operands[0].type, node.results[0].type]
-    if not all(isinstance(type, Type) for type in types):
-        return False
-    first = node.operands[0].tensor_type
-    return first.dtype == np.float32 and first.shape is not None
+def _check_operands(node: Node, op: str) -> None:
+    """Raise Stays unless a node has one result, all that the hardware op reads, and float32 data of known rank."""
+    if len(node.results) != 1:
+        raise Stays(f"it has {len(node.results)} results, as in training or for unpooling: export it for inference")
+    missing = [x for i, x in enumerate(OPS[op].operands) if x[-1] not in "?*" and node.optional(i) is None]
+    if missing or not node.operands or node.operands[0] is None:
+        raise Stays("it lacks an operand")
+    type = node.operands[0].type
+    if not isinstance(type, Type) or type.shape is None:
+        raise Stays("the shape of its input is not known: export the model with fixed sizes")
+    if type.dtype != np.float32:
+        raise Stays(f"its input is {type.format}, not f32: export the model in float32")
 
 
-def _agree(ours: Shape, theirs: Shape | None) -> bool:
-    if theirs is None:
-        return True
-    pairs = zip(ours, theirs, strict=False)
-    return len(ours) == len(theirs) and all(not (isinstance(a, int) and isinstance(b, int)) or a == b for a, b in pairs)
-
-
-def _merge(ours: Shape, theirs: Shape | None) -> Shape:
-    """Per dimension what is known: a number before a name before nothing."""
-    if theirs is None:
-        return ours
-    return tuple(
-        a if isinstance(a, int) or (b is None or (isinstance(b, str) and isinstance(a, str))) else b
-        for a, b in zip(ours, theirs, strict=True)
-    )
+def _check_result(node: Node, shape: Shape | None) -> None:
+    """Raise Stays unless a hardware node gives what ONNX says that the node gives."""
+    type = node.result.type
+    if not isinstance(type, Type) or shape is None:
+        raise Stays("the type of its result is not known: run onnx.shape_inference first")
+    if not shapes_agree(shape, type.shape):
+        ceil = ": export it without ceil_mode" if node.attributes.get("ceil") else ""
+        raise Stays(f"its result is {shape_text(shape)}, and by the model's types {shape_text(type.shape)}{ceil}")
 
 
 def _opset(node: Node) -> int:
     return node.graph.root().opsets.get("", 1)
+
+
+def _since(node: Node, opset: int) -> None:
+    """Raise Stays if the op had another form before an operator set, which the model does not reach."""
+    if _opset(node) < opset:
+        raise Stays(f"operator set {_opset(node)} is older than {opset}: {CONVERT}")
 
 
 def _constant(node: Node, index: int) -> Array | None:
@@ -139,19 +156,19 @@ def _drop_defaults(attributes: dict[str, Attribute], **defaults: Attribute) -> d
     return {key: value for key, value in attributes.items() if defaults.get(key) != value}
 
 
-def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute] | None:
+def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute]:
     """kernel, strides, pads and dilations of a two-dimensional window, auto_pad made explicit."""
     shape = _shape(node.operands[0])
     strides, dilations = _ints(node, "strides", (1, 1)), _ints(node, "dilations", (1, 1))
     if shape is None or len(shape) != 4 or not len(kernel) == len(strides) == len(dilations) == 2:
-        return None
+        raise Stays("only windows over images and lines are taken")
     pads = _ints(node, "pads", (0, 0, 0, 0))
     auto = node.attributes.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         befores, afters = [], []
         for size, width, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
             if not isinstance(size, int):
-                return None
+                raise Stays("its auto_pad depends on the size of the image: export the model with fixed sizes")
             total = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
             small, large = total // 2, total - total // 2
             befores.append(small if auto == "SAME_UPPER" else large)
@@ -160,21 +177,21 @@ def _window(node: Node, kernel: tuple[int, ...]) -> dict[str, Attribute] | None:
     elif auto == "VALID":
         pads = (0, 0, 0, 0)
     if min(pads) < 0 or len(pads) != 4:
-        return None
+        raise Stays(f"its pads are {list(pads)}, not four that are not negative")
     window: dict[str, Attribute] = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
     return _drop_defaults(window, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1))
 
 
-def _conv(node: Node) -> dict[str, Attribute] | None:
+def _conv(node: Node) -> dict[str, Attribute]:
     weights = _shape(node.operands[1])
     if weights:
         _check_bias(node, weights[:1])
     if weights is None or len(weights) != 4:
-        return None
+        raise Stays("only convolutions over images and lines are taken, with weights [M,C,H,W] or [M,C,L]")
     kernel = tuple(dim for dim in weights[2:] if isinstance(dim, int)) or _ints(node, "kernel_shape", ())
     window = _window(node, kernel)
     groups = _int(node, "group", 1)
-    return None if window is None else window | ({"groups": groups} if groups != 1 else {})
+    return window | ({"groups": groups} if groups != 1 else {})
 
 
 def _check_bias(node: Node, sizes: Sequence[Dim]) -> None:
@@ -185,25 +202,26 @@ def _check_bias(node: Node, sizes: Sequence[Dim]) -> None:
         raise CompileError(f"%{node.name} ({node.source}): bias %{bias.name} of {shape[0]} for {sizes[0]} outputs")
 
 
-def _gemm(node: Node) -> dict[str, Attribute] | None:
+def _gemm(node: Node) -> dict[str, Attribute]:
     """alpha A B + beta C -> dense(A, alpha B^T, beta C), where B and C are constant or need no change."""
     x, w, b = _shape(node.operands[0]), node.operand(1), node.optional(2)
     shape = _shape(w)
-    if x is None or len(x) != 2 or shape is None or len(shape) != 2 or _int(node, "transA", 0) or _opset(node) < 7:
-        return None
+    _since(node, 7)
+    if x is None or len(x) != 2 or shape is None or len(shape) != 2 or _int(node, "transA", 0):
+        raise Stays("only one row a sample is taken, with weights [K,M] or [M,K] and without transA")
     alpha, beta, transposed = _float(node, "alpha", 1.0), _float(node, "beta", 1.0), _int(node, "transB", 0)
     rows = shape[0 if transposed else 1]
     _check_bias(node, (rows, 1))
     if b is not None and (beta != 1.0 or _shape(b) != (rows,)):
         data = _constant(node, 2)
         if data is None or not isinstance(rows, int) or data.size not in (1, rows) or data.size != (1, *data.shape)[-1]:
-            return None
+            raise Stays("its bias is computed, or not one number an output")
         bias = np.broadcast_to(np.float32(beta) * data.reshape(-1), (rows,)).astype(np.float32)
         edit.give_weight(node, 2, Tensor(bias), b.name)
     if not transposed or alpha != 1.0:
         tensor = _weight(node, w)
         if tensor is None or (alpha != 1.0 and not w.tensor_type.is_native):
-            return None
+            raise Stays("its weights are computed, or in a format that alpha would change")
 
         def load() -> Array:
             matrix = tensor.data if transposed else tensor.data.T
@@ -214,138 +232,146 @@ def _gemm(node: Node) -> dict[str, Attribute] | None:
     return {}
 
 
-def _maxpool(node: Node) -> dict[str, Attribute] | None:
+def _maxpool(node: Node) -> dict[str, Attribute]:
     window = _window(node, _ints(node, "kernel_shape", ()))
-    if window is None or _int(node, "storage_order", 0):
-        return None
+    if _int(node, "storage_order", 0):
+        raise Stays("its storage_order is 1, not 0")
     return window | ({"ceil": 1} if _int(node, "ceil_mode", 0) else {})
 
 
-def _avgpool(node: Node) -> dict[str, Attribute] | None:
+def _avgpool(node: Node) -> dict[str, Attribute]:
     window = _window(node, _ints(node, "kernel_shape", ()))
-    if window is None or _int(node, "ceil_mode", 0):
-        return None
+    if _int(node, "ceil_mode", 0):
+        raise Stays("its ceil_mode would average fewer numbers at the edge: export it without, or with whole windows")
     return window | ({"count_pads": 1} if _int(node, "count_include_pad", 0) and "pads" in window else {})
 
 
-def _batchnorm(node: Node) -> dict[str, Attribute] | None:
-    shape = _shape(node.operands[0]) or ()
-    if _opset(node) < 7 or _int(node, "training_mode", 0) or len(shape) < 2:
-        return None
-    if any(_shape(node.optional(i)) is None for i in range(1, 5)) or _int(node, "spatial", 1) != 1:
-        return None
+def _batchnorm(node: Node) -> dict[str, Attribute]:
+    _since(node, 7)
+    if _int(node, "training_mode", 0):
+        raise Stays("its training_mode is 1: export the model after model.eval()")
+    known = all(_shape(node.optional(i)) is not None for i in range(1, 5))
+    if len(_shape(node.operands[0]) or ()) < 2 or not known or _int(node, "spatial", 1) != 1:
+        raise Stays("it does not have one mean and variance a channel")
     return _drop_defaults({"epsilon": _float(node, "epsilon", 1e-5)}, epsilon=1e-5)
 
 
-def _clip(node: Node) -> dict[str, Attribute] | None:
+def _clip(node: Node) -> dict[str, Attribute]:
+    _since(node, 6)
     bounds = {"min": _float(node, "min", -INFINITY), "max": _float(node, "max", INFINITY)}
     if _opset(node) >= 11:
         for index, name in ((1, "min"), (2, "max")):
             if node.optional(index) is not None:
                 data = _constant(node, index)
                 if data is None or data.size != 1:
-                    return None
+                    raise Stays("its bounds are computed, not constant")
                 bounds[name] = float(data.reshape(-1)[0])
         edit.set_operands(node, node.operands[:1])
-    elif _opset(node) < 6:
-        return None
     return _drop_defaults(dict(bounds), min=-INFINITY, max=INFINITY)
 
 
-def _broadcasting(node: Node) -> dict[str, Attribute] | None:
+def _broadcasting(node: Node) -> dict[str, Attribute]:
+    _since(node, 7)
     second = node.optional(1)
-    known = second is not None and isinstance(second.type, Type) and second.type.dtype == np.float32
-    return {} if _opset(node) >= 7 and known else None
+    if second is None or not isinstance(second.type, Type) or second.type.dtype != np.float32:
+        raise Stays("its second operand is not float32")
+    return {}
 
 
-def _sum_of_two(node: Node) -> dict[str, Attribute] | None:
-    return _broadcasting(node) if len(node.operands) == 2 else None
+def _sum_of_two(node: Node) -> dict[str, Attribute]:
+    if len(node.operands) != 2:
+        raise Stays(f"it adds {len(node.operands)} tensors: write it as Adds of two")
+    return _broadcasting(node)
 
 
-def _concat(node: Node) -> dict[str, Attribute] | None:
-    return {"axis": _int(node, "axis", 1)} if _opset(node) >= 4 else None
+def _concat(node: Node) -> dict[str, Attribute]:
+    _since(node, 4)
+    return {"axis": _int(node, "axis", 1)}
 
 
-def _flatten(node: Node) -> dict[str, Attribute] | None:
+def _flatten(node: Node) -> dict[str, Attribute]:
     return _drop_defaults({"axis": _int(node, "axis", 1)}, axis=1)
 
 
-def _reshape(node: Node) -> dict[str, Attribute] | None:
+def _reshape(node: Node) -> dict[str, Attribute]:
     shape = _constant(node, 1)
-    if shape is None or (_int(node, "allowzero", 0) and 0 in shape):
-        return None
+    if shape is None:
+        raise Stays("the shape that it gives is computed from more than sizes of its input")
+    if not shape.size or (_int(node, "allowzero", 0) and 0 in shape):
+        raise Stays("it gives a single number, or none")
     edit.set_operands(node, node.operands[:1])
-    return {"shape": tuple(int(dim) for dim in shape)} if shape.size else None
+    return {"shape": tuple(int(dim) for dim in shape)}
 
 
-def _axes(node: Node) -> tuple[int, ...] | None:
-    """Constant axes, an attribute before opset 13 and an operand since; None if they are not constant or not given."""
-    if _opset(node) < 13:
-        return _ints(node, "axes", ()) or None
+def _axes(node: Node) -> tuple[int, ...]:
+    """Constant axes, an attribute before opset 13 and an operand since."""
     data = _constant(node, 1)
-    return None if data is None else tuple(int(axis) for axis in data.reshape(-1))
+    axes = _ints(node, "axes", ()) if _opset(node) < 13 else () if data is None else tuple(map(int, data.reshape(-1)))
+    if not axes:
+        raise Stays("its axes are computed, or not given")
+    return axes
 
 
-def _squeeze(node: Node) -> dict[str, Attribute] | None:
-    shape, axes = _shape(node.operands[0]), _axes(node)
-    if shape is None or axes is None or not all(-len(shape) <= axis < len(shape) for axis in axes):
-        return None
-    gone = {axis % len(shape) for axis in axes}
-    if any(shape[axis] != 1 for axis in gone):
-        return None
+def _squeeze(node: Node) -> dict[str, Attribute]:
+    shape, axes = _shape(node.operands[0]) or (), _axes(node)
+    gone = {axis % max(len(shape), 1) for axis in axes}
+    if not all(-len(shape) <= axis < len(shape) for axis in axes) or any(shape[axis] != 1 for axis in gone):
+        raise Stays(f"its axes {list(axes)} of {shape_text(shape)} are not known to have the size 1")
     return _moved(node, [axis for axis in range(len(shape)) if axis not in gone], shape)
 
 
-def _unsqueeze(node: Node) -> dict[str, Attribute] | None:
-    shape, axes = _shape(node.operands[0]), _axes(node)
-    rank = 0 if shape is None or axes is None else len(shape) + len(axes)
-    if shape is None or axes is None or not all(-rank <= axis < rank for axis in axes):
-        return None
+def _unsqueeze(node: Node) -> dict[str, Attribute]:
+    shape, axes = _shape(node.operands[0]) or (), _axes(node)
+    rank = len(shape) + len(axes)
     new, old = {axis % rank for axis in axes}, iter(range(len(shape)))
-    if len(new) < len(axes):
-        return None
+    if not all(-rank <= axis < rank for axis in axes) or len(new) < len(axes):
+        raise Stays(f"its axes {list(axes)} are not those of {rank} dimensions")
     return _moved(node, [None if axis in new else next(old) for axis in range(rank)], shape)
 
 
-def _moved(node: Node, axes: Sequence[int | None], shape: Shape) -> dict[str, Attribute] | None:
+def _moved(node: Node, axes: Sequence[int | None], shape: Shape) -> dict[str, Attribute]:
     """The reshape that gives those axes of a shape, None a new one of size 1, if at most one size is left open."""
     sizes = [1 if axis is None else 0 if axis == place else shape[axis] for place, axis in enumerate(axes)]
     target = tuple(size if isinstance(size, int) else -1 for size in sizes)
     if not target or target.count(-1) > 1:
-        return None
+        raise Stays("more than one size of its result is open: export the model with fixed sizes")
     edit.set_operands(node, node.operands[:1])
     return {"shape": target}
 
 
-def _transpose(node: Node) -> dict[str, Attribute] | None:
+def _transpose(node: Node) -> dict[str, Attribute]:
     rank = len(_shape(node.operands[0]) or ())
-    return {"perm": _ints(node, "perm", range(rank - 1, -1, -1))} if rank else None
+    if not rank:
+        raise Stays("it turns a single number")
+    return {"perm": _ints(node, "perm", range(rank - 1, -1, -1))}
 
 
-def _pad(node: Node) -> dict[str, Attribute] | None:
-    if node.attributes.get("mode", "constant") != "constant" or node.optional(3) is not None or _opset(node) < 2:
-        return None
+def _pad(node: Node) -> dict[str, Attribute]:
+    _since(node, 2)
+    mode = node.attributes.get("mode", "constant")
+    if mode != "constant" or node.optional(3) is not None:
+        raise Stays(f"its mode is {mode!r}: only constants are taken, around all axes")
     if _opset(node) < 11:
         attributes: dict[str, Attribute] = {"pads": _ints(node, "pads", ()), "value": _float(node, "value", 0.0)}
     else:
         pads, value = _constant(node, 1), _constant(node, 2)
         if pads is None or (node.optional(2) is not None and value is None):
-            return None
+            raise Stays("its pads or their value are computed, not constant")
         number = 0.0 if value is None else float(value.reshape(-1)[0])
         attributes = {"pads": tuple(int(pad) for pad in pads), "value": number}
         edit.set_operands(node, node.operands[:1])
     return _drop_defaults(attributes, value=0.0)
 
 
-def _softmax(node: Node) -> dict[str, Attribute] | None:
+def _softmax(node: Node) -> dict[str, Attribute]:
     rank = len(_shape(node.operands[0]) or ())
     axis = _int(node, "axis", -1 if _opset(node) >= 13 else 1)
     if not rank or (_opset(node) < 13 and axis % rank != rank - 1):
-        return None
+        raise Stays(f"it normalises over several axes, as before operator set 13: {CONVERT}")
     return _drop_defaults({"axis": -1 if axis % rank == rank - 1 else axis}, axis=-1)
 
 
-def _argmax(node: Node) -> dict[str, Attribute] | None:
+def _argmax(node: Node) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {
         "axis": _int(node, "axis", 0),
         "keepdims": _int(node, "keepdims", 1),
@@ -354,12 +380,12 @@ def _argmax(node: Node) -> dict[str, Attribute] | None:
     return _drop_defaults(found, axis=0, keepdims=1, last=0)
 
 
-def _hardsigmoid(node: Node) -> dict[str, Attribute] | None:
+def _hardsigmoid(node: Node) -> dict[str, Attribute]:
     found: dict[str, Attribute] = {"alpha": _float(node, "alpha", 0.2), "beta": _float(node, "beta", 0.5)}
     return _drop_defaults(found, alpha=0.2, beta=0.5)
 
 
-def _plain(node: Node) -> dict[str, Attribute] | None:
+def _plain(node: Node) -> dict[str, Attribute]:
     return {}
 
 

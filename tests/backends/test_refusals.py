@@ -29,6 +29,22 @@ REFUSED = {
         ["%y = onnx.Selu(%x) : FIXED<8>[N,2,6,6]"],
         f"%y: onnx.Selu has no engine; there are {SUPPORTED}",
     ),
+    "an op of ONNX in a form that is not taken": (
+        ["%y = onnx.AveragePool(%x) {ceil_mode=1, kernel_shape=[2,2]} : FIXED<8>[N,2,5,5]"],
+        "%y: onnx.AveragePool is not taken: its ceil_mode would average fewer numbers at the edge: export it "
+        "without, or with whole windows",
+    ),
+    "stored integers": (
+        ["weight %s = [1.0] : f32[1]", "%y = onnx.QuantizeLinear(%x, %s) : u8[N,2,6,6]"],
+        "%y: onnx.QuantizeLinear gives stored integers: quantise in the QDQ form (QuantFormat.QDQ), with "
+        "constant scales",
+    ),
+    "an op on stored integers": (
+        ["weight %s = [1.0] : f32[1]",
+         "%y = onnx.com.microsoft::QLinearAdd(%x, %s, %s, %x, %s, %s, %s) : FIXED<8>[N,2,6,6]"],
+        "%y: onnx.com.microsoft::QLinearAdd gives stored integers: quantise in the QDQ form (QuantFormat.QDQ), with "
+        "constant scales",
+    ),
     "a padding": (
         ["%y = pad(%x) {pads=[0,0,1,1,0,0,1,1]} : FIXED<8>[N,2,8,8]"],
         f"%y: pad has no engine; there are {SUPPORTED}",

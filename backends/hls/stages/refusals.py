@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from bitwright.backends.hls.stages.numbers import (
     WIDEST,
@@ -15,6 +16,7 @@ from bitwright.backends.hls.stages.numbers import (
 )
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Node, Value
+from bitwright.ir.onnx.lower import why_stays
 from bitwright.ir.ops import integer, integers, string
 from bitwright.ir.text import node_text
 from bitwright.ir.types import Shape, Type
@@ -27,6 +29,7 @@ ENGINES = (
     *("add", "mul", "concat", "relu", "clip", "quantize"),
 )
 SUPPORTED = ", ".join(ENGINES) + ", flatten and reshape to a row a sample"
+INTEGER_OP = re.compile(r"onnx\.(\w[\w.]*::)?(QLinear\w+|QGemm|QuantizeLinear|DynamicQuantizeLinear|\w+Integer)")
 _WITHOUT_STAGE = ("flatten", "reshape")
 _SUMS = ("conv2d", "dense")
 _POOLS = ("maxpool2d", "avgpool2d")
@@ -38,7 +41,7 @@ def why_not(node: Node) -> str | None:
         first = node.operand(0).producer is None and integers(node, "perm") == CHANNELS_FIRST
         return None if first else "only a transpose of an input from channels last needs no engine"
     if node.op not in (*ENGINES, *_WITHOUT_STAGE):
-        return f"{node.op} has no engine; there are {SUPPORTED}"
+        return _of_its_op(node)
     reason = _of_its_attributes(node)
     if reason:
         return reason
@@ -54,6 +57,16 @@ def why_not(node: Node) -> str | None:
     if node.op in _WITHOUT_STAGE and len(shape) != 2 and not _keeps_pixels(node.operand(0), shape):
         return "only a reshape to one row a sample, or of the pixels alone, needs no engine"
     return None
+
+
+def _of_its_op(node: Node) -> str:
+    """Why there is no engine: the import knows the op and says what it minds, or it does not."""
+    stays = why_stays(node)
+    if stays is not None:
+        return f"{node.op} is not taken: {stays}"
+    if INTEGER_OP.fullmatch(node.op):
+        return f"{node.op} gives stored integers: quantise in the QDQ form (QuantFormat.QDQ), with constant scales"
+    return f"{node.op} has no engine; there are {SUPPORTED}"
 
 
 def _keeps_pixels(x: Value, shape: Shape) -> bool:

@@ -16,6 +16,7 @@ from bitwright.passes.fine import PruneWeights
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
 from bitwright.passes.freeze import FreezeInputs
 from bitwright.passes.identities import RemoveIdentities
+from bitwright.passes.inputs import FloatInputs
 from bitwright.passes.lines import WidenLines
 from bitwright.passes.normalise import Normalise
 from bitwright.passes.pads import FusePads
@@ -41,6 +42,7 @@ PASSES: dict[str, type[Pass]] = {
         ExpandActivations,
         ExpandBatchnorm,
         ExplicitPads,
+        FloatInputs,
         FoldConstants,
         FoldShapes,
         FreezeInputs,

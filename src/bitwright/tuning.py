@@ -25,7 +25,7 @@ from bitwright.tuner.tune import Options, Samples, Tuned, check_classes, tune_co
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset
 
-PREPARE = f"{STRUCTURE},drop-softmax"
+PREPARE = f"float-inputs,{STRUCTURE},drop-softmax"
 MOST_IMAGES = 10_000
 METRICS = {"top1": 1, "top5": 5, "agreement": 1}
 

@@ -12,7 +12,7 @@ from bitwright.ir.graph import Attribute, Graph, Node, Value
 from bitwright.ir.ops import integers
 from bitwright.ir.types import Shape
 from bitwright.passes.base import Context, Pass
-from bitwright.passes.chains import constant, producer
+from bitwright.passes.chains import constant, is_plain, producer
 
 CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -23,7 +23,8 @@ class RecogniseReductions(Pass):
     window of the whole image, flattened where the axes are dropped.
 
     The image may also come channels last, as the transpose of one that does not, if the axes are dropped. Reductions
-    over a line become ONNX's global poolings, which widen-lines takes. A format of the result is the pooling's.
+    over a line become ONNX's global poolings, which widen-lines takes. A reduction of a reduction of its kind is one over
+    both axes. A format of the result is the pooling's.
 
     - %mean = onnx.ReduceMean(%x) {axes=[2,3], keepdims=0} : f32[N,8]
     + %mean.pool = globalavgpool(%x) : f32[N,8,1,1]
@@ -36,14 +37,14 @@ class RecogniseReductions(Pass):
         changed = False
         for node in list(graph.nodes):
             if node.op in ("onnx.ReduceMean", "onnx.ReduceMax"):
-                changed |= _to_pooling(graph, node, _axes(graph, node), node.attributes.get("keepdims", 1) == 0)
+                x, axes = _reduced(graph, node)
+                changed |= _to_pooling(graph, node, _image(x, axes, _drops(node)), _drops(node))
             elif node.op == "onnx.GlobalMaxPool" and len(node.operand(0).tensor_type.shape or ()) == 4:
-                changed |= _to_pooling(graph, node, {2, 3}, False)
+                changed |= _to_pooling(graph, node, _image(node.operand(0), {2, 3}, False), False)
         return changed
 
 
-def _to_pooling(graph: Graph, node: Node, axes: set[int] | None, dropped: bool) -> bool:
-    image = _image(node.operand(0), axes, dropped)
+def _to_pooling(graph: Graph, node: Node, image: Value | None, dropped: bool) -> bool:
     if image is None:
         return False
     shape = image.tensor_type.shape
@@ -73,6 +74,25 @@ def _pooling(node: Node, shape: Shape) -> tuple[str, dict[str, Attribute]] | Non
         return "globalavgpool", {}
     window = tuple(size for size in shape[2:] if isinstance(size, int))
     return ("maxpool2d", {"kernel": window}) if len(window) == 2 else None
+
+
+def _drops(node: Node) -> bool:
+    """Whether the axes over which a reduction goes are gone."""
+    return node.attributes.get("keepdims", 1) == 0
+
+
+def _reduced(graph: Graph, node: Node) -> tuple[Value, set[int] | None]:
+    """What a reduction reads, and over which axes of it goes, those of a reduction of its kind before it included."""
+    x, axes = node.operand(0), _axes(graph, node)
+    before = producer(x, node.op)
+    if before is None or axes is None or not is_plain(x) or _drops(before) != _drops(node):
+        return x, axes
+    image, first = _reduced(graph, before)
+    rank = len(image.tensor_type.shape or ())
+    if first is None or not rank:
+        return x, axes
+    left = [axis for axis in range(rank) if not _drops(node) or axis not in first]
+    return image, first | {left[axis] for axis in axes}
 
 
 def _axes(graph: Graph, node: Node) -> set[int] | None:

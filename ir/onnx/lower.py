@@ -339,6 +339,14 @@ def _moved(node: Node, axes: Sequence[int | None], shape: Shape) -> dict[str, At
     return {"shape": target}
 
 
+def _gather(node: Node) -> dict[str, Attribute]:
+    shape, index, axis = _shape(node.operands[0]) or (), _constant(node, 1), _int(node, "axis", 0)
+    known = index is not None and index.ndim == 0 and int(index) in (0, -1)
+    if not known or not -len(shape) <= axis < len(shape) or shape[axis] != 1:
+        raise Stays("it picks entries of an axis, and only the one of an axis of size 1 is taken")
+    return _moved(node, [place for place in range(len(shape)) if place != axis % len(shape)], shape)
+
+
 def _transpose(node: Node) -> dict[str, Attribute]:
     rank = len(_shape(node.operands[0]) or ())
     if not rank:
@@ -398,6 +406,7 @@ RULES: dict[str, tuple[str, Rule]] = {
     "onnx.Concat": ("concat", _concat),
     "onnx.Conv": ("conv2d", _conv),
     "onnx.Flatten": ("flatten", _flatten),
+    "onnx.Gather": ("reshape", _gather),
     "onnx.Gemm": ("dense", _gemm),
     "onnx.GlobalAveragePool": ("globalavgpool", _plain),
     "onnx.HardSigmoid": ("hardsigmoid", _hardsigmoid),

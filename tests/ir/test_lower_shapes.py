@@ -92,6 +92,21 @@ def test_squeeze_that_stays() -> None:
     stays(model("float[A,B] x", "y = Unsqueeze (x, axes)", {"axes": np.array([0, 2])}), "Unsqueeze")
 
 
+@pytest.mark.parametrize("index", [0, -1])
+@pytest.mark.parametrize(("axis", "target", "shape"), [(1, "[0,4,1]", "[2,4,1]"), (-1, "[0,0,0]", "[2,1,4]")])
+def test_the_entry_of_an_axis_of_size_1_is_a_squeeze(index: int, axis: int, target: str, shape: str) -> None:
+    made = model("float[2,1,4,1] x", f"y = Gather <axis={axis}> (x, i)", {"i": np.array(index)})
+    lowers(made, f"%y = reshape(%x) {{shape={target}}} : f32{shape}")
+
+
+def test_other_gathers_stay() -> None:
+    indices = {"two": np.array([0, 0]), "one": np.array([0]), "last": np.array(3)}
+    stays(model("float[2,1,4] x", "y = Gather <axis=1> (x, i)", {"i": indices["two"]}), "Gather")
+    stays(model("float[2,1,4] x", "y = Gather <axis=1> (x, i)", {"i": indices["one"]}), "Gather")
+    stays(model("float[2,1,4] x", "y = Gather <axis=2> (x, i)", {"i": indices["last"]}), "Gather")
+    stays(model("float[2,1,4] x, int64 i", "y = Gather <axis=1> (x, i)"), "Gather", runs=False)
+
+
 @pytest.mark.parametrize("opset", [7, 9])
 def test_pad_by_attributes(opset: int) -> None:
     made = model("float[2,3] x", "y = Pad <pads=[0,1,2,3]> (x)", opset=opset)

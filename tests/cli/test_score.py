@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from command_line import Network, Result, Run, write
 
@@ -69,3 +70,16 @@ def test_score_knows_more_metrics(tiny: Network, tmp_path: Path, run: Run) -> No
         tmp_path / "own.py", "def margin(scores, labels):\n    return len(labels) + (scores.shape == (60, 3))\n"
     )
     assert metric(f"{own}:margin").out == "margin 61.0000 on 60 samples (float32 arithmetic)\n"
+
+
+def test_score_takes_a_dropout_of_an_old_operator_set(tmp_path: Path, run: Run) -> None:
+    """It stands in inference models, and has another form in the set that formats are simulated in."""
+    made = onnx.parser.parse_model(
+        '<ir_version: 4, opset_import: ["": 9]> g (float[N,2] x) => (float[N,2] y) '
+        "{ d = Dropout <ratio=0.5> (x)  y = Relu (d) }"
+    )
+    onnx.save(made, tmp_path / "old.onnx")
+    x = np.float32([[1, 0], [0, 1], [2, 3]])
+    np.savez(tmp_path / "rows.npz", x=x, y=x.argmax(1))
+    result = run("score", tmp_path / "old.onnx", "--data", tmp_path / "rows.npz")
+    assert result == Result(0, "top1 1.0000 on 3 samples (exact arithmetic)\n", "")

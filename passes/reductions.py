@@ -23,8 +23,8 @@ class RecogniseReductions(Pass):
     window of the whole image, flattened where the axes are dropped.
 
     The image may also come channels last, as the transpose of one that does not, if the axes are dropped. Reductions
-    over a line become ONNX's global poolings, which widen-lines takes. A reduction of a reduction of its kind is one over
-    both axes. A format of the result is the pooling's.
+    over a line become ONNX's global poolings, which widen-lines takes. A reduction of a reduction of its kind is one
+    over both axes. A format of the result is the pooling's.
 
     - %mean = onnx.ReduceMean(%x) {axes=[2,3], keepdims=0} : f32[N,8]
     + %mean.pool = globalavgpool(%x) : f32[N,8,1,1]

@@ -364,7 +364,7 @@ def _hints(graph: Graph, scores: tuple[Score | None, Score | None], asked: Asked
     if asked is not None and before is not None and after is not None:
         least = Constraint(asked.tolerance).least(before.value, before.samples)
         if after.value < least:
-            way_out = "more training samples, or `bitwright tune --confidence 0.95`, leave a margin"
+            way_out = "give more training samples, or `bitwright tune` a larger --margin"
             found.append(f"the accuracy on the test samples is below the {least:.4f} asked for: {way_out}")
     if before is not None and after is not None and after.value < 0.9 * before.value:
         found.append("the formats cost much accuracy: try wider ones, or --tolerance")

@@ -184,5 +184,5 @@ def missed(found: Tuned) -> list[str]:
     least = replace(asked, confidence=None).least(held.float_accuracy, held.images)
     if held.accuracy >= least:
         return []
-    way_out = "more images to search on" + ("" if asked.confidence else ", or --confidence 0.95,")
-    return [f"the accuracy on the held-out images is below the {least:.4f} asked for: {way_out} leave a margin"]
+    way_out = "search on more images, or with a larger --margin"
+    return [f"the accuracy on the held-out images is below the {least:.4f} asked for: {way_out}"]

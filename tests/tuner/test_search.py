@@ -343,7 +343,7 @@ def test_it_is_said_when_the_held_out_images_lose_more(
     said = [note for note in found.notes if "held-out images" in note]
     assert said == is_said * [
         f"the accuracy on the held-out images is below the {least:.4f} asked for: "
-        "more images to search on, or --confidence 0.95, leave a margin"
+        "search on more images, or with a larger --margin"
     ]
 
 

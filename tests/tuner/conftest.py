@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from nearest import clusters, nearest_centre
 
+from bitwright.ir.files import save
 from bitwright.ir.formats import Canonical
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.database import Database
@@ -80,3 +84,19 @@ def problem_of(
 def make_problem() -> Callable[..., Problem]:
     """Builds a problem whose accuracy is a formula."""
     return problem_of
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of the nearest centre, in a file."""
+    path = tmp_path_factory.mktemp("network") / "nearest.ir"
+    save(nearest_centre(), path)
+    return path
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    """A data set without splits."""
+    x, y = clusters(600, 1)
+    np.savez(tmp_path / "points.npz", x=x, y=y)
+    return tmp_path / "points.npz"

@@ -1,9 +1,8 @@
-"""Whole searches: killed and resumed, out of time, on halved data, without labels, and by the command line."""
+"""Whole searches: killed and resumed, out of time, on halved data, without labels, and what is said of their end."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import json
 import signal
@@ -16,27 +15,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nearest import SAME, clusters, rows
 
 import bitwright
 from bitwright.cli.main import run
 from bitwright.ir.errors import CompileError
-from bitwright.ir.files import load, save
+from bitwright.ir.files import load
 from bitwright.ir.formats.named import FLOAT32
-from bitwright.ir.parse import parse
 from bitwright.models import datasets
 from bitwright.tuner.algorithms import random
 from bitwright.tuner.confidence import lower_bound
 from bitwright.tuner.database import Evaluation
 from bitwright.tuner.outputs import COLUMNS
 from bitwright.tuner.problem import Constraint, OutOfTime
-from bitwright.tuner.tune import Options, Samples, Tuned, measured
+from bitwright.tuner.tune import Options, Samples, measured
 from bitwright.tuning import split_of, tune
 
 ROOT = Path(__file__).parents[2]
 LENET = ROOT / "models" / "lenet5.onnx"
 SRC = ROOT / "src"
-CLASSES, FEATURES = 4, 8
-SAME = ("opt_conf.txt", "tuned.ir", "tuned.npz")
 
 
 @pytest.fixture(scope="module")
@@ -48,58 +45,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def clusters(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points around a centre for each class, which overlap a little."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
-    y = rng.integers(0, CLASSES, count)
-    return (centres[y] + 0.9 * rng.normal(size=(count, FEATURES))).astype(np.float32), y
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense layers: the nearest centre, behind an invertible one."""
-    centres = np.random.default_rng(99).normal(size=(CLASSES, FEATURES))
-    turn = np.linalg.qr(np.random.default_rng(7).normal(size=(FEATURES, FEATURES)))[0]
-
-    def text(array: np.ndarray) -> str:
-        return ",".join(f"{number:.6f}" for number in array.ravel())
-
-    graph = parse(f"""
-        graph @nearest {{
-          input %x : f32[N,{FEATURES}]
-          weight %turn.weight = [{text(turn)}] : f32[{FEATURES},{FEATURES}]
-          weight %near.weight = [{text(centres @ turn.T)}] : f32[{CLASSES},{FEATURES}]
-          weight %near.bias = [{text(-np.square(centres).sum(1) / 2)}] : f32[{CLASSES}]
-          %turn = dense(%x, %turn.weight) : f32[N,{FEATURES}]
-          %near = dense(%turn, %near.weight, %near.bias) : f32[N,{CLASSES}]
-          output %near
-        }}
-    """)
-    path = tmp_path_factory.mktemp("network") / "nearest.ir"
-    save(graph, path)
-    return path
-
-
 @pytest.fixture
 def few(tmp_path: Path) -> str:
     """A platform of a few formats."""
     (tmp_path / "few.py").write_text('supported_formats = {"FEW": {"FLOAT": [32], "FIXED": [2, 4, 6, 8], "EXP": [3]}}')
     return str(tmp_path / "few.py")
-
-
-@pytest.fixture
-def points(tmp_path: Path) -> Path:
-    """A data set without splits."""
-    x, y = clusters(600, 1)
-    np.savez(tmp_path / "points.npz", x=x, y=y)
-    return tmp_path / "points.npz"
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    """trace.csv without the seconds."""
-    with (folder / "trace.csv").open() as stream:
-        return [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
 
 
 def stored(folder: Path) -> int:
@@ -353,121 +303,3 @@ def test_it_is_said_when_nothing_is_accurate_enough(
     command = ["tune", str(network), "--data", str(points), "--algorithm", "ristretto", "--floor", "100%"]
     assert run([*command, "-o", str(tmp_path / "out")]) == 0
     assert "note: nothing found reaches an accuracy of 1.0000; FLOAT 32 itself has 0." in capsys.readouterr().out
-
-
-# ---- the command line
-
-
-def tuned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    code = run(["tune", *arguments])
-    return code, capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("option", "why"),
-    [
-        (["--tolerance", "1%"], "its err_margin decides"),
-        (["--tolerance", "0.01"], "its err_margin decides"),
-        (["--floor", "90%"], "its err_margin decides"),
-        (["--confidence", "0.95"], "how many images"),
-        (["--objective", "bits"], "its f_obj decides"),
-        (["--layerwise", "both"], "its layerwise_opt decides"),
-        (["--layers", "conv1"], "its layer_name decides"),
-        (["--data", "mnist"], "its commands have their data"),
-        (["--metric", "top1"], "its program computes the accuracy"),
-        (["--images", "10000"], "its cmd_fullset decides"),
-        (["--target", "pynq-z2"], "hardware objectives need the network itself"),
-    ],
-)
-def test_the_descriptor_decides(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: list[str], why: str
-) -> None:
-    """Also where the value given is the default."""
-    code, said = tuned(capsys, "--network", str(tmp_path / "net.py"), "--platform", "paper", *option)
-    assert code == 2
-    assert f"error: {option[0]} does not go with --network: " in said
-    assert why in said
-    assert "\n  help: " in said
-
-
-def test_the_descriptor_decides_in_python_too(tmp_path: Path) -> None:
-    from bitwright.tuning import tune_portable
-
-    for constraint in (Constraint(floor=0.9), Constraint(confidence=0.9)):
-        with pytest.raises(CompileError, match="does not go with a network descriptor"):
-            tune_portable(tmp_path / "net.py", "paper", Options(constraint=constraint), out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "give a MODEL, or a descriptor with --network"),
-        (["a.onnx", "--network", "net.py"], "give a MODEL, or a descriptor with --network"),
-        (["a.onnx"], "give --data"),
-        (["--network", "net.py"], "--network needs --platform"),
-        (["a.onnx", "--data", "mnist", "--tolerance", "1%", "--floor", "0.9"], "give --tolerance or --floor, not both"),
-        (["a.onnx", "--data", "mnist", "--tolerance", "150%"], "is not between 0% and 100%"),
-        (["a.onnx", "--data", "mnist", "--budget", "soon"], "'soon' is no duration"),
-        (["a.onnx", "--data", "mnist"], "there is no such file"),
-    ],
-)
-def test_what_is_missing_or_contradicts(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
-    code, error = tuned(capsys, *arguments)
-    assert code == 2
-    assert said in error
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        (["--algorithm", "whitle"], "there is no algorithm 'whitle', did you mean whittle?"),
-        (["--objective", "bit"], "there is no objective 'bit'"),
-        (["--objective", "1.2.3*bits"], "there is no objective '1.2.3*bits'"),
-        (["--platform", "papers"], "there is no platform 'papers'"),
-        (["--layerwise", "all"], "there is no layer-wise mode 'all'"),
-        (["--layers", "turn,conv9"], "no layer is called 'conv9'"),
-        (["--metric", "top3"], "there is no metric 'top3'"),
-        (["--confidence", "100%"], "300 images cannot show an accuracy"),
-    ],
-)
-def test_what_is_not_known_is_named(
-    capsys: pytest.CaptureFixture[str], network: Path, points: Path, tmp_path: Path, option: list[str], said: str
-) -> None:
-    code, error = tuned(capsys, str(network), "--data", str(points), "-o", str(tmp_path / "out"), *option)
-    assert code == 2
-    assert f"error: {said}" in error
-
-
-def test_an_objective_may_be_zero(
-    capsys: pytest.CaptureFixture[str], network: Path, points: Path, tmp_path: Path
-) -> None:
-    command = ["tune", str(network), "--data", str(points), "--algorithm", "ristretto", "--objective", "0*bits"]
-    assert run([*command, "-o", str(tmp_path / "out")]) == 0
-    assert "objective 0, of FLOAT 32 0;" in capsys.readouterr().out
-
-
-def test_hardware_is_searched_from_the_floats_engines_on(network: Path, points: Path, tmp_path: Path) -> None:
-    command = ["tune", str(network), "--data", str(points), "--objective", "lut", "--algorithm", "ristretto", "--json"]
-    assert run([*command, "-o", str(tmp_path / "out")]) == 0
-    report: dict[str, Any] = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert 0 < report["objective"] < 1e5
-    assert report["objective"] < report["float_objective"]
-    assert bitwright.load(tmp_path / "out" / "tuned.ir").values["turn.weight"].tensor_type.number is not None
-
-
-def test_outputs_by_name(network: Path, points: Path, tmp_path: Path) -> None:
-    found: Tuned = tune(network, str(points), Options(algorithm="ristretto"), out=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} >= {"front.csv", "report.json", "trace.csv", "tune.sqlite", *SAME}
-    assert (tmp_path / "opt_conf.txt").read_text() == found.candidate.text + "\n"
-    assert not list(tmp_path.glob("*.part"))
-    trace = rows(tmp_path)
-    assert [int(row["iteration"]) for row in trace] == list(range(1, len(found.trace) + 1))
-    assert [float(row["accuracy"]) for row in trace] == [e.accuracy for e in found.trace]
-    with (tmp_path / "front.csv").open() as stream:
-        front = list(csv.DictReader(stream))
-    assert [float(row["objective"]) for row in front] == [e.objective for e in found.problem.front]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["formats"]["turn.weight"] == str(found.candidate.formats["turn.weight"])
-    assert report["search"]["images"] == 300
-    assert report["measurements"] == len(trace)

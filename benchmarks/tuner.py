@@ -55,6 +55,8 @@ CASES = (
     ("whittle", "groups", "both"),
     ("whittle", "full", "both"),
     ("whittle", "paper", "weights"),
+    ("whittle", "full, margin 0", "both"),
+    ("whittle", "paper, margin 0", "weights"),
     ("libnumber", "paper", "weights"),
     ("ristretto", "paper", "weights"),
     ("stripes", "paper", "weights"),
@@ -63,6 +65,8 @@ CASES = (
     ("libnumber", "tiny", "weights"),
     ("exhaustive", "tiny", "weights"),
 )
+MARGIN = ", margin "
+"""Between a space and the margin of whittle, where that is not its own."""
 TINY = "mlp_m"
 """The network of the tiny space, which has 81 assignments there."""
 BUDGETS = {"stripes": 60.0, "random": 60.0}
@@ -117,7 +121,9 @@ def run(
 ) -> Row:
     """One search."""
     jobs = 1 if algorithm == "whittle" else JOBS
-    options = Options(algorithm, Constraint(tolerance), budget=BUDGETS.get(algorithm), jobs=jobs)
+    space, _, margin = space.partition(MARGIN)
+    constraint = Constraint(tolerance, margin=float(margin or 1))
+    options = Options(algorithm, constraint, budget=BUDGETS.get(algorithm), jobs=jobs)
     graph = prepared(MODELS / f"{network}.onnx")
     described = PLATFORMS.get(space) or load_platform("full")
 
@@ -134,7 +140,7 @@ def run(
         network,
         tolerance,
         algorithm,
-        space,
+        space + (MARGIN + margin if margin else ""),
         found.cost,
         found.float_cost,
         held.accuracy,
@@ -168,7 +174,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 def comparisons(rows: list[dict[str, Any]]) -> Iterator[str]:
     """whittle against each rival, case by case, and in geometric mean."""
     found = {(r["network"], r["tolerance"], r["algorithm"], r["space"]): r for r in rows}
-    for space in ("paper", "full", "channels", "groups", "channels+groups"):
+    for space in ("paper", "full", "paper, margin 0", "full, margin 0", "channels", "groups", "channels+groups"):
         for rival in ("libnumber", "ristretto", "stripes", "random"):
             for tolerance in TOLERANCES:
                 pairs = [

@@ -52,7 +52,7 @@ class Network:
     rate: float
 
 
-NETWORKS = {"lenet5": Network("mnist", None, 10, 0.02), "resnet20": Network("cifar10", "flip", 5, 0.006)}
+NETWORKS = {"lenet5": Network("mnist", None, 10, 0.02), "resnet20": Network("cifar10", "flip", 10, 0.01)}
 SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
 LOSSES = {"lenet5": (0.01,), "resnet20": (0.01, 0.07)}
 LOOSER = {"lenet5": (0.02, 0.04), "resnet20": (0.04, 0.15)}
@@ -62,14 +62,17 @@ BUDGETS: dict[str, tuple[float | None, ...]] = {"lenet5": (None,), "resnet20": (
 
 @dataclass(frozen=True)
 class Row:
-    """One network. tolerance: of the search; held, float_held: right on held-back images, where it was retrained."""
+    """One network. tolerance: of the search; held, float_held: right on held-back images, where it was retrained.
+
+    parameters: that are not zero; None where nobody counted.
+    """
 
     network: str
     stage: str
     tolerance: float
     bits: float
     float_bits: float
-    parameters: int
+    parameters: int | None
     float_parameters: int
     multiplications: int
     float_multiplications: int
@@ -217,7 +220,7 @@ def table(rows: list[Row]) -> Iterator[str]:
             f"{r.tolerance:.0%}",
             f"{r.bits:,.0f}",
             f"1/{r.float_bits / r.bits:.1f}",
-            f"{r.parameters:,} of {r.float_parameters:,}",
+            "" if r.parameters is None else f"{r.parameters:,} of {r.float_parameters:,}",
             f"{r.multiplications:,} of {r.float_multiplications:,}",
             "" if r.held is None or r.float_held is None else f"{r.held / r.float_held:.4f}",
             f"{r.accuracy:.4f}",

@@ -4,7 +4,7 @@
 2. all channels that can go are put in an order (tuner/removal.py)
 3. the first of this order go, up to some share of the bits; what is left is refitted (passes/refit.py), an ordinary
    smaller network, whose formats are searched like those of any other; its accuracy must be what was asked of the whole
-4. the formats of the two cheapest are searched to the end
+4. the formats of the two cheapest are searched to the end, and those of the whole network where that may be cheaper
 
 The share is found by a walk along one line: forward while that is cheaper, then in halves around the cheapest.
 """
@@ -32,6 +32,8 @@ LEAST_STEP = 0.05
 MOST = 0.95
 """The shares of the bits that go: the first step, the last, and the most."""
 REFINED = 2
+SETTLED = 0.75
+"""The share of the whole network's rough cost up to which a smaller one is taken to be cheaper in the end."""
 
 
 def tune_channels(
@@ -45,10 +47,10 @@ def tune_channels(
     known = Samples(search.x, labels(graph, search))
     fitted = search.x[: max(1, len(search.x) // 2)]  # the others tell how good that is
     context = Context(samples={graph.input_name(graph.inputs[0]): fitted}, seed=options.seed)
-    joint = _Joint(graph, Searches(tune, known, options, began, right_answers(graph, known, k)), context, k)
+    joint = Joint(graph, Searches(tune, known, options, began, right_answers(graph, known, k)), context, k)
     lowest(joint.cost, STEP, LEAST_STEP, MOST)
-    cheapest = sorted(joint.costs, key=lambda share: (joint.costs[share], share))[:REFINED]
-    searches = [*joint.tried.values(), *map(joint.refined, cheapest)]
+    ended = joint.ended()
+    searches = [*joint.tried.values(), *ended]
     whole, found = searches[0], min(reversed(searches), key=cost_if_it_holds)
     assert found.graph is not None
     return replace(
@@ -59,13 +61,13 @@ def tune_channels(
         least=whole.least,
         held_out=None if held_out is None else measured(graph, found.graph, held_out, k),
         seconds=time.monotonic() - began,
-        complete=joint.searches.in_time and all(one.complete for one in searches[-len(cheapest) :]),
+        complete=joint.searches.in_time and all(one.complete for one in ended),
         channels=channels_left(graph, found.graph),
     )
 
 
 @dataclass
-class _Joint:
+class Joint:
     """Searches with some share of the bits taken away as channels, each done once."""
 
     graph: Graph
@@ -88,6 +90,14 @@ class _Joint:
             self.order = self._order()
         self.costs[share] = cost_if_it_holds(found)
         return self.costs[share]
+
+    def ended(self) -> list[Tuned]:
+        """The searches to their ends that the rough ones speak for."""
+        cheapest = sorted(self.costs, key=lambda share: (self.costs[share], share))[:REFINED]
+        found = [self.refined(share) for share in cheapest]
+        if 0.0 not in cheapest and min(map(cost_if_it_holds, found)) > SETTLED * self.costs[0.0]:
+            found.append(self.refined(0.0))
+        return found
 
     def refined(self, share: float) -> Tuned:
         """The search with this share gone, to its end; the rough one if the time is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bitwright.ir.tensor import Tensor
 from bitwright.passes.base import Context
 from bitwright.passes.channels import find_channels
 from bitwright.passes.pruning import remove_channels
-from bitwright.tuner.joint import LEAST_STEP, MOST, STEP, lowest
+from bitwright.tuner.joint import LEAST_STEP, MOST, STEP, Joint, lowest
 from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.removal import Bits, removals
@@ -90,6 +91,25 @@ def test_a_walk_asks_for_no_place_twice_and_begins_at_nothing() -> None:
     assert lowest(cost, STEP, LEAST_STEP, MOST) == 0
     assert asked[0] == 0
     assert len(asked) == len(set(asked)) < 8
+
+
+@pytest.mark.parametrize(
+    ("ends", "shares"), [({0.25: 88, 0.5: 80}, [0.25, 0.5, 0.0]), ({0.25: 88, 0.5: 60}, [0.25, 0.5])]
+)
+def test_the_whole_network_is_searched_to_the_end_where_it_may_be_cheaper(
+    ends: dict[float, float], shares: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rough costs that hardly differ say little of which end is lowest; one that is far below says enough."""
+    joint = Joint(CONVOLUTIONS, None, Context(), 1, costs={0.0: 100, 0.25: 90, 0.5: 95, 0.75: 120})  # type: ignore[arg-type]
+    asked: list[float] = []
+
+    def refined(joint: Joint, share: float) -> Any:
+        asked.append(share)
+        return SimpleNamespace(cost={0.0: 70, **ends}[share], accuracy=1.0, least=0.9)
+
+    monkeypatch.setattr(Joint, "refined", refined)
+    assert [found.cost for found in joint.ended()] == [{0.0: 70, **ends}[share] for share in shares]
+    assert asked == shares
 
 
 def test_the_bits_saved_are_those_that_pruning_saves() -> None:

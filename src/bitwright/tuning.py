@@ -19,6 +19,7 @@ from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
+from bitwright.tuner.problem import Constraint
 from bitwright.tuner.space import Layerwise
 from bitwright.tuner.tune import Options, Samples, Tuned, check_classes, tune_command, tune_network
 
@@ -95,7 +96,7 @@ def tune(
         found = search(graph, split.search, options, split.held_out)
     if channel_groups:
         found = tune_groups(found, graph, split.search, split.held_out, options, search, METRICS[metric])
-    notes = [split.note, *shortfall(found), *missed(found)]
+    notes = [split.note, *shortfall(found), *missed(found, options.constraint)]
     if out is not None:
         notes += write(found, out, command)
     return replace(found, notes=tuple(notes))
@@ -176,9 +177,9 @@ def platform_name(text: str) -> tuple[str, str | None]:
     return (file, name) if colon and file.endswith(".py") else (text, None)
 
 
-def missed(found: Tuned) -> list[str]:
+def missed(found: Tuned, asked: Constraint) -> list[str]:
     """A note if the accuracy that was asked for is reached on the images of the search, and not on those held out."""
-    held, asked = found.held_out, found.problem.constraint
+    held = found.held_out
     if held is None or found.accuracy < found.least:
         return []
     least = replace(asked, confidence=None).least(held.float_accuracy, held.images)

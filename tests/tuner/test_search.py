@@ -280,13 +280,14 @@ def test_a_confidence_is_asked_of_the_lower_bound(network: Path, points: Path) -
     assert sure.cost >= plain.cost
 
 
+@pytest.mark.parametrize("prune", [False, True])
 @pytest.mark.parametrize(("tolerance", "is_said"), [(0.03, True), (0.9, False)])
 def test_it_is_said_when_the_held_out_images_lose_more(
-    network: Path, tmp_path: Path, tolerance: float, is_said: bool
+    network: Path, tmp_path: Path, tolerance: float, is_said: bool, prune: bool
 ) -> None:
     x, y = clusters(400, 1)  # the ranges that the search chooses are those of x / 4
     np.savez(tmp_path / "points.npz", x_train=x / 4, y_train=y, x_test=x, y_test=y)
-    found = tune(network, str(tmp_path / "points.npz"), Options(constraint=Constraint(tolerance)))
+    found = tune(network, str(tmp_path / "points.npz"), Options(constraint=Constraint(tolerance)), prune=prune)
     assert found.held_out is not None
     least = (1 - tolerance) * found.held_out.float_accuracy
     assert (found.held_out.accuracy < least) == is_said

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # What makes a graph regular. Fusions are left to `compile`: the retrained network has the nodes that it had.
 PREPARE = STRUCTURE.split(",fuse-")[0]
 AUGMENTS = ("flip", "turn")
+LEAST_SAMPLES = 4
+"""Of data without splits: one to train on, one to hold back, and two that are scored."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,10 @@ def _split(source: str, seed: int) -> tuple[Dataset, Dataset, str]:
         return shown, held_out, f"trained on the training split, scored on the test split of {source}"
     order = np.random.default_rng(seed).permutation(len(shown.x))
     half = len(order) // 2
+    if len(order) < LEAST_SAMPLES:
+        raise CompileError(
+            f"{source} has {len(order)} sample(s); a training on one half needs {LEAST_SAMPLES} at least"
+        )
 
     def part(which: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Dataset:
         return Dataset(shown.name, shown.x[which], None if shown.y is None else shown.y[which])

@@ -99,6 +99,14 @@ def test_data_without_splits_are_halved(digits: Path) -> None:
     assert found.after.value >= 0.98
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_data_too_few_to_halve_are_counted(digits: Path, count: int) -> None:
+    with np.load(digits) as arrays:
+        np.savez(digits.with_name("few.npz"), x=arrays["x_test"][:count], y=arrays["y_test"][:count])
+    with pytest.raises(CompileError, match=rf"has {count} sample\(s\); a training on one half needs 4 at least"):
+        bitwright.retrain(LENET, str(digits.with_name("few.npz")), Settings(epochs=1))
+
+
 @pytest.mark.parametrize("augment", ["flip", "turn"])
 def test_pictures_can_be_distorted(digits: Path, augment: str) -> None:
     found = bitwright.retrain(LENET, str(digits), Settings(epochs=1), augment=augment)

@@ -32,7 +32,7 @@ def command(model: Path, data: str, formats: str | None, metric: str, limit: int
     from bitwright.models.datasets import load as load_data
     from bitwright.passes import STRUCTURE, run_passes
 
-    graph = run_passes(load(model_file(model)), "remove-identities")  # a Dropout of an old form, say, is no obstacle
+    graph = run_passes(load(model_file(model)), "float-inputs,remove-identities")  # as compile reads it
     reference = in_float(graph)
     test = load_data(data, "test", limit)
     with progress(as_json) as say:

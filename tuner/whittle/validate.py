@@ -1,10 +1,10 @@
 """Whether a candidate reaches its accuracy, on as few images as that takes: a paired, stratified, sequential test.
 
-Images that formats were fitted to say little of others, and are left out, as long as some are left. The others are
-ordered by the float network's margin between its two highest scores: where it is small, formats change
-answers first. Compared with the float network, image by image, a candidate loses right answers and gains some; the
-loss D = losses - gains may be so large. The order is cut into strata s of N_s images, the hardest being the smallest,
-and every part of the test takes as many images from each. After n_s images with the loss D_s, c_s of them changed,
+Images that numbers were fitted to say little of others, and are left out, as long as some are left. The others are
+ordered by how far apart the float network's two highest scores are: where they are close, formats change answers first.
+Compared with the float network, image by image, a candidate loses right answers and gains some; the loss D = losses -
+gains may be so large. The order is cut into strata s of N_s images, the hardest being the smallest, and every part of
+the test takes as many images from each. After n_s images with the loss D_s, c_s of them changed,
 
     D ~ sum N_s D_s / n_s     variance ~ sum N_s (N_s - n_s) / n_s p_s,   p_s = (c_s + 1/2) / (n_s + 1)
 

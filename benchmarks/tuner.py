@@ -9,7 +9,8 @@ time. Searched on the first training images (10,000 of MNIST; 5,000 of CIFAR-10)
 bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`), `groups` with
 groups of channels that have widths of their own (`--channel-groups auto`), `channels+groups` with both; `tiny` has
 FIXED 2, 4 and 8, weights layer by layer, so few that `exhaustive` can look at all. whittle runs in one process, the
-others measure candidates in two. stripes and random are stopped after a minute.
+others measure candidates in two. `margin 0` asks whittle for as little as the others are asked for. stripes and random
+are stopped after a minute.
 
 CIFAR-10 is an .npz of x_train, y_train, x_test, y_test (uint8 pixels, N,3,32,32); without it only the MNIST networks
 run. Results are written after each case, and a case whose result is there is not run again; `--show` only prints the

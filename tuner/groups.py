@@ -31,10 +31,10 @@ from bitwright.passes.reorder import why_not as cannot_move
 from bitwright.passes.split import SplitChannels
 from bitwright.passes.split import why_not as cannot_split
 from bitwright.tuner.judge import SimulationJudge
-from bitwright.tuner.searches import Search, Searches, cost_if_it_holds, right_answers
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Target
-from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
+from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured, right_answers
 from bitwright.tuner.whittle.network import Network, widths
 from bitwright.tuner.whittle.rounding import damage
 

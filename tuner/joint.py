@@ -24,8 +24,8 @@ from bitwright.passes.channels import find_channels
 from bitwright.passes.pruning import remove_channels
 from bitwright.passes.refit import Refit
 from bitwright.tuner.removal import Removal, channels_left, removals
-from bitwright.tuner.searches import Search, Searches, cost_if_it_holds, right_answers
-from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured
+from bitwright.tuner.searches import Search, Searches, cost_if_it_holds
+from bitwright.tuner.tune import Options, Samples, Tuned, labels, measured, right_answers
 
 STEP = 0.25
 LEAST_STEP = 0.05

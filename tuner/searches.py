@@ -11,8 +11,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import first_output, hits
 from bitwright.ir.graph import Graph
 from bitwright.tuner.problem import Constraint
 from bitwright.tuner.tune import Options, Samples, Tuned
@@ -52,13 +50,6 @@ class Searches:
         budget = self.options.budget
         self.in_time = self.in_time and (budget is None or time.monotonic() - self.began < budget)
         return not self.in_time
-
-
-def right_answers(graph: Graph, samples: Samples, k: int) -> NDArray[np.bool_]:
-    """Which samples [N] a network is right on: their label is among its k highest scores."""
-    assert samples.y is not None
-    scores = first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1)
-    return hits(k, scores, samples.y)
 
 
 def cost_if_it_holds(found: Tuned) -> float:

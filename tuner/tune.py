@@ -223,9 +223,13 @@ def measured(whole: Graph, network: Graph, samples: Samples, k: int) -> HeldOut:
     Raises CompileError if a label is none of its classes.
     """
     check_classes(whole, samples)
-    y = labels(whole, samples)
-    right, float_right = (
-        int(hits(k, first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1), y).sum())
-        for graph in (network, whole)
-    )
+    known = Samples(samples.x, labels(whole, samples))
+    right, float_right = (int(right_answers(graph, known, k).sum()) for graph in (network, whole))
     return HeldOut(right, float_right, len(samples.x))
+
+
+def right_answers(graph: Graph, samples: Samples, k: int) -> NDArray[np.bool_]:
+    """Which samples [N] a network is right on: their label is among its k highest scores."""
+    assert samples.y is not None
+    scores = first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1)
+    return hits(k, scores, samples.y)

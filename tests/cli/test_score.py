@@ -72,26 +72,19 @@ def test_score_knows_more_metrics(tiny: Network, tmp_path: Path, run: Run) -> No
     assert metric(f"{own}:margin").out == "margin 61.0000 on 60 samples (float32 arithmetic)\n"
 
 
-def test_score_takes_an_input_of_bytes_that_the_network_casts(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("opset", "dtype", "first"),
+    [(13, "uint8", "Cast <to=1>"), (9, "float", "Dropout <ratio=0.5>")],
+    ids=["bytes that the network casts", "a dropout of an old operator set"],
+)
+def test_score_takes_what_compile_takes(opset: int, dtype: str, first: str, tmp_path: Path, run: Run) -> None:
+    """A Dropout stands in inference models, and has another form in the set that formats are simulated in."""
     made = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["": 13]> g (uint8[N,2] x) => (float[N,2] y) '
-        "{ f = Cast <to=1> (x)  y = Relu (f) }"
+        f'<ir_version: 4, opset_import: ["": {opset}]> g ({dtype}[N,2] x) => (float[N,2] y) '
+        f"{{ f = {first} (x)  y = Relu (f) }}"
     )
-    onnx.save(made, tmp_path / "bytes.onnx")
+    onnx.save(made, tmp_path / "net.onnx")
     x = np.uint8([[255, 0], [0, 1], [200, 100]])
     np.savez(tmp_path / "rows.npz", x=x, y=x.argmax(1))
-    result = run("score", tmp_path / "bytes.onnx", "--data", tmp_path / "rows.npz")
-    assert result == Result(0, "top1 1.0000 on 3 samples (exact arithmetic)\n", "")
-
-
-def test_score_takes_a_dropout_of_an_old_operator_set(tmp_path: Path, run: Run) -> None:
-    """It stands in inference models, and has another form in the set that formats are simulated in."""
-    made = onnx.parser.parse_model(
-        '<ir_version: 4, opset_import: ["": 9]> g (float[N,2] x) => (float[N,2] y) '
-        "{ d = Dropout <ratio=0.5> (x)  y = Relu (d) }"
-    )
-    onnx.save(made, tmp_path / "old.onnx")
-    x = np.float32([[1, 0], [0, 1], [2, 3]])
-    np.savez(tmp_path / "rows.npz", x=x, y=x.argmax(1))
-    result = run("score", tmp_path / "old.onnx", "--data", tmp_path / "rows.npz")
+    result = run("score", tmp_path / "net.onnx", "--data", tmp_path / "rows.npz")
     assert result == Result(0, "top1 1.0000 on 3 samples (exact arithmetic)\n", "")

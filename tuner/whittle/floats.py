@@ -68,8 +68,7 @@ def float_pass(
     output = graph.outputs[0].value.name
     poor = {name: count for name, count in needed.items() if count > samples}
     most = MOST_BYTES // (4 * max(sum(_numbers(graph, name) for name in poor), 1))
-    known = len(x[:most_samples])
-    rich = min(known, most, max(poor.values(), default=0))
+    rich = min(len(x[:most_samples]), most, max(poor.values(), default=0))
 
     def run(start: int, stop: int, names: Sequence[str]) -> dict[str, Array]:
         part = x[start:stop]

@@ -137,7 +137,7 @@ def _client(address: str) -> Any:
     except ImportError as error:
         raise CompileError("--cluster needs Dask", help="pip install 'bitwright[cluster]'") from error
     try:
-        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = _connected(distributed, address)
     except (OSError, ValueError, TypeError) as error:
         said = (str(error).splitlines() or [""])[0]
         raise CompileError(
@@ -151,6 +151,18 @@ def _client(address: str) -> Any:
             f"the Dask scheduler at {address} has no workers", help=f"start some with `dask worker {address}`"
         ) from error
     return client
+
+
+def _connected(distributed: Any, address: str) -> Any:
+    """Dask's client of an address.
+
+    Dask asserts that the thread of its event loop runs after ten seconds, which a machine that stood still for as long
+    fails: it is asked once more.
+    """
+    try:
+        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except AssertionError:
+        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
 
 
 _judge: Judge | None = None

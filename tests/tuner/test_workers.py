@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,6 +287,20 @@ def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
             measured(simulation(), cluster=dask.address)
     finally:
         dask.kill()
+
+
+def test_an_event_loop_that_started_late_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def client(address: str, **more: Any) -> Any:
+        asked.append(address)
+        assert len(asked) > 1  # as Dask asserts that its event loop runs
+        raise OSError("nobody is there")
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=client))
+    with pytest.raises(CompileError, match=r"there is no Dask scheduler at .*: nobody is there"):
+        measured(simulation(), cluster="tcp://127.0.0.1:8786")
+    assert len(asked) == 2
 
 
 def test_without_dask_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

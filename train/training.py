@@ -31,7 +31,7 @@ from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.text import to_text
 from bitwright.train import checkpoint as checkpoints
-from bitwright.train.loss import loss
+from bitwright.train.loss import by_class, loss
 from bitwright.train.module import SUMS, Network, learned_graph
 from bitwright.train.settings import Settings
 
@@ -114,7 +114,10 @@ def train(
         raise CompileError(f"{settings.epochs} epochs in batches of {settings.batch} on {len(x)} samples train nothing")
     for one in (graph, teacher):
         if one is not None and len(one.inputs) == 1:
-            check_shape(one.inputs[0], one.input_name(one.inputs[0]), x)
+            try:
+                check_shape(one.inputs[0], one.input_name(one.inputs[0]), x)
+            except CompileError as error:
+                raise CompileError(f"{'the teacher: ' if one is teacher else ''}{error.message}", error.help) from error
     identity = _identity(graph, x, y, settings, teacher, augment)
     with _reproducible():
         run = _Run(graph, x, y, settings, teacher, augment)
@@ -270,8 +273,8 @@ class _Run:
             for which in self.held.split(GROUP):
                 scores, labels, taught = self._compared(self.x[which].to(self.device), which)
                 total += float(loss(scores, labels, taught)) * len(which)
-                wanted = labels if labels is not None or taught is None else taught.flatten(1).argmax(1)
-                right += int((scores.flatten(1).argmax(1) == wanted).sum())
+                wanted = labels if labels is not None or taught is None else by_class(taught).argmax(1)
+                right += int((by_class(scores).argmax(1) == wanted).sum())
         made = Epoch(len(self.epochs), mean, total / len(self.held), right / len(self.held))
         before = self.epochs[self.best] if self.epochs else None
         self.epochs.append(made)
@@ -294,7 +297,7 @@ class _Run:
 
     def _check_classes(self) -> None:
         with torch.no_grad():
-            scores = [net(self.x[:1].to(self.device)).flatten(1) for net in (self.network, self.teacher) if net]
+            scores = [by_class(net(self.x[:1].to(self.device))) for net in (self.network, self.teacher) if net]
         classes = scores[0].shape[1]
         if len(scores) > 1 and scores[1].shape[1] != classes:
             raise CompileError(f"the network has {classes} classes, its teacher {scores[1].shape[1]}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import check_labels, first_output, hits
+from bitwright.backends.simulation.score import check_labels, class_scores, hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.files import store
 from bitwright.ir.graph import Graph
@@ -91,11 +91,11 @@ class SimulationJudge:
         Raises CompileError if there is a label without a class.
         """
         self.simulation.use(graph)
-        return self.checked(first_output(self.simulation, x).reshape(len(x), -1))
+        return self.checked(class_scores(self.simulation, x))
 
     def checked(self, scores: Array) -> Array:
         """The scores [N, classes]. Raises CompileError if there is a label without a class."""
-        check_labels(self.y, scores.shape[1])
+        check_labels(self.y, scores.shape[1], self.k)
         return scores
 
     def __getstate__(self) -> dict[str, Any]:

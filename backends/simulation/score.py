@@ -78,7 +78,7 @@ def score(
     if metric == "agreement":
         if reference is None:
             raise CompileError("agreement compares with another graph, and none is given")
-        y = first_output(Simulation(reference), x).reshape(len(x), -1).argmax(1)
+        y = class_scores(Simulation(reference), x).argmax(1)
     function = METRICS["top1"] if metric == "agreement" else metric if callable(metric) else METRICS.get(metric)
     if function is None:
         raise CompileError(f"there is no metric {metric!r}", help=f"the metrics are agreement, {', '.join(METRICS)}")
@@ -87,16 +87,37 @@ def score(
     if not len(x) or len(x) != len(y):
         raise CompileError(f"{len(x)} samples and {len(y)} labels make no score")
     simulation = Simulation(graph)
-    scores = first_output(simulation, x)
+    scores = class_scores(simulation, x) if isinstance(metric, str) else first_output(simulation, x)
     if isinstance(metric, str):
-        check_labels(y, scores.reshape(len(scores), -1).shape[1])
+        check_labels(y, scores.shape[1], 5 if metric == "top5" else 1)
     return Score(name, function(scores, y), len(x), all(simulation.exact.values()))
 
 
-def check_labels(labels: NDArray[np.int64], classes: int) -> None:
-    """Raise CompileError if a label is none of so many classes."""
+def check_labels(labels: NDArray[np.int64], classes: int, k: int = 1) -> None:
+    """Raise CompileError if a label is none of so many classes, or if every label is among the k highest scores."""
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise CompileError(f"labels run from {labels.min()} to {labels.max()}, the network has {classes} classes")
+    if k >= classes:
+        raise CompileError(f"the {k} highest of {classes} scores are always right", help="--metric top1")
+
+
+def class_scores(simulation: Simulation, x: Array) -> Array:
+    """The first output's scores [N, classes]. Raises CompileError if the network has several inputs."""
+    return by_class(simulation.graph, first_output(simulation, x))
+
+
+def by_class(graph: Graph, scores: Array) -> Array:
+    """Scores [N, ...] of a graph's first output as [N, classes].
+
+    One score a sample decides between two classes: it stands behind its threshold, which is 1/2 for what a sigmoid
+    gives and 0 for anything else.
+    """
+    flat = scores.reshape(len(scores), -1)
+    if flat.shape[1] != 1:
+        return flat
+    producer = graph.outputs[0].value.producer
+    threshold = 0.5 if producer is not None and producer.op == "onnx.Sigmoid" else 0.0
+    return np.concatenate([np.full_like(flat, threshold), flat], 1)
 
 
 def first_output(simulation: Simulation, x: Array) -> Array:

@@ -68,6 +68,21 @@ def test_agreement_is_with_the_other_networks_choice() -> None:
     assert score(graph, x, None, metric="agreement", reference=graph).value == 1
 
 
+@pytest.mark.parametrize(("op", "threshold"), [("relu", 0.0), ("onnx.Sigmoid", 0.5), ("onnx.Neg", 0.0)])
+def test_one_score_decides_between_two_classes(op: str, threshold: float) -> None:
+    graph = parse(f"graph @one {{\n input %x : f32[N,1]\n %y = {op}(%x) : f32[N,1]\n output %y }}")
+    x = np.random.default_rng(0).normal(size=(200, 1)).astype(np.float32)
+    x[:3] = 0
+    y = np.random.default_rng(1).integers(0, 2, 200)
+    own = {"relu": np.maximum(x, 0), "onnx.Sigmoid": 1 / (1 + np.exp(-x.astype(np.float64))), "onnx.Neg": -x}[op]
+    found = score(graph, x, y)
+    assert found.value == np.mean((own[:, 0] > threshold) == (y == 1))
+    assert 0.3 < found.value < 0.7
+    other = parse("graph @all {\n input %x : f32[N,1]\n %y = onnx.Abs(%x) : f32[N,1]\n output %y }")
+    agreeing = score(graph, x, None, metric="agreement", reference=other).value
+    assert agreeing == np.mean((own[:, 0] > threshold) == (x[:, 0] != 0))
+
+
 def test_a_metric_may_be_a_function() -> None:
     def worst(scores: Array, labels: Array) -> float:
         return float(scores[np.arange(len(labels)), labels].min())
@@ -96,6 +111,7 @@ def test_formats_for_the_score_leave_the_graph_alone() -> None:
         ({"y": np.array([0, 4])}, "labels run from 0 to 4, the network has 4 classes", None),
         ({"y": np.array([-1, 0])}, "labels run from -1 to 0, the network has 4 classes", None),
         ({"y": np.array([0])}, "2 samples and 1 labels make no score", None),
+        ({"metric": "top5"}, "the 5 highest of 4 scores are always right", "--metric top1"),
         ({"x": np.zeros((0, 2, 7, 7)), "y": np.zeros(0, np.int64)}, "0 samples and 0 labels make no score", None),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from command_line import Network, Result, Run, write
 
@@ -65,7 +66,7 @@ def test_score_knows_more_metrics(tiny: Network, tmp_path: Path, run: Run) -> No
     def metric(name: str) -> Result:
         return run("score", tiny.onnx, "--data", tiny.data, "--metric", name)
 
-    assert metric("top5").out == "top5 1.0000 on 60 samples (float32 arithmetic)\n"
+    assert metric("top5").err == "error: the 5 highest of 3 scores are always right\n  help: --metric top1\n"
     own = write(
         tmp_path / "own.py", "def margin(scores, labels):\n    return len(labels) + (scores.shape == (60, 3))\n"
     )
@@ -88,3 +89,18 @@ def test_score_takes_what_compile_takes(opset: int, dtype: str, first: str, tmp_
     np.savez(tmp_path / "rows.npz", x=x, y=x.argmax(1))
     result = run("score", tmp_path / "net.onnx", "--data", tmp_path / "rows.npz")
     assert result == Result(0, "top1 1.0000 on 3 samples (exact arithmetic)\n", "")
+
+
+def test_agreement_with_another_network(tiny: Network, tmp_path: Path, run: Run) -> None:
+    np.savez(tmp_path / "x.npz", x=tiny.x)
+    small = tmp_path / "small.onnx"
+    assert run("opt", tiny.onnx, "--passes", "prune-channels{sparsity=0.5,layer=conv1,by=last}", "-o", small).code == 0
+    command = ["score", small, "--data", tmp_path / "x.npz", "--metric", "agreement", "--json"]
+    assert json.loads(run(*command).out)["value"] == 1  # with itself
+    sessions = [
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (small, tiny.onnx)
+    ]
+    ours, theirs = (session.run(None, {session.get_inputs()[0].name: tiny.x})[0].argmax(1) for session in sessions)
+    found = json.loads(run(*command, "--reference", tiny.onnx).out)["value"]
+    assert found == pytest.approx(np.mean(ours == theirs))
+    assert found < 1

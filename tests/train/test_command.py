@@ -61,6 +61,17 @@ def test_a_quantised_network_recovers(digits: Path, tmp_path: Path, capsys: pyte
     assert {"conv1", "conv3", "conv5", "fc6", "fc7"} <= set(graph.values)
 
 
+def test_a_training_that_gives_nothing_says_what_may(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.ir"
+    assert run(LENET, "--data", digits, "--epochs", 1, "--rate", 1, "-o", out) == 0
+    told = capsys.readouterr().out
+    assert "no epoch is better on held samples: the network is the one that was given\nhelp: a rate below 1 " in told
+    before, after = re.search(r"accuracy (\S+) -> (\S+) on 300 samples", told).groups()  # type: ignore[union-attr]
+    assert before == after
+
+
 def test_without_labels_a_teacher_is_needed(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, bare = tmp_path / "out.onnx", digits.with_name("unlabelled.npz")
     pruned = tmp_path / "pruned.ir"

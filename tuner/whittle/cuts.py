@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import by_class
 from bitwright.ir.graph import Graph, Value
 from bitwright.ir.tensor import Array
 from bitwright.tuner.objectives import macs
@@ -61,4 +62,4 @@ class Cuts:
         name = self.graph.outputs[0].value.name
         given = self.live[start]
         found = self.simulation.run({key: values[key] for key in given}, given=given, wanted=[name])[name]
-        return found.reshape(len(found), -1)
+        return by_class(self.graph, found)

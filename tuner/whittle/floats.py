@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import by_class
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
 
@@ -83,7 +84,7 @@ def float_pass(
         scores.append(found[output])
     if max(samples, rich) < len(x):
         scores.append(run(max(samples, rich), len(x), ())[output])
-    return Floats(values, further, np.concatenate([part.reshape(len(part), -1) for part in scores]))
+    return Floats(values, further, by_class(graph, np.concatenate(scores)))
 
 
 def _numbers(graph: Graph, name: str) -> int:

@@ -95,7 +95,7 @@ def command(
     with whole(output) as path:
         save(found.graph, path)
     checkpoint.unlink(missing_ok=True)
-    _show(found, output, as_json)
+    _show(found, output, given["rate"], as_json)
 
 
 def _with_formats(graph: Graph, formats: str, data: str) -> tuple[Graph, Graph]:
@@ -137,7 +137,7 @@ def _watching(silent: bool) -> Iterator[Any]:
         yield say
 
 
-def _show(found: Retrained, output: Path, as_json: bool) -> None:
+def _show(found: Retrained, output: Path, rate: float, as_json: bool) -> None:
     before, after = found.before, found.after
     if as_json:
         epochs = [
@@ -151,4 +151,5 @@ def _show(found: Retrained, output: Path, as_json: bool) -> None:
     click.echo(f"note: {found.note}")
     if not found.best:
         click.echo("note: no epoch is better on held samples: the network is the one that was given")
+        click.echo(f"help: a rate below {rate:g} moves a network less that is near its best already (--rate)")
     click.echo(f"{what} {before.value:.4f} -> {after.value:.4f} on {after.samples:,} samples; written to {output}")

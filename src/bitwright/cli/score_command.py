@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bitwright.backends.simulation.score import Metric
 
 
+AS_READ = "float-inputs,remove-identities"
+"""What compile does to a model that it reads."""
+
+
 @click.command("score")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, metavar="D", help="mnist, an .npz, a folder of class folders, file.py:function.")
@@ -21,10 +25,22 @@ if TYPE_CHECKING:
 @click.option(
     "--metric", default="top1", show_default=True, metavar="M", help="top1, top5, agreement, file.py:function."
 )
+@click.option("--reference", type=click.Path(path_type=Path), help="What --metric agreement compares with.")
 @click.option("--limit", type=click.IntRange(1), help="Use the first so many samples only.")
 @json_option
-def command(model: Path, data: str, formats: str | None, metric: str, limit: int | None, as_json: bool) -> None:
-    """Measure MODEL on test data: in the formats of --formats, else in its own, else in float."""
+def command(
+    model: Path,
+    data: str,
+    formats: str | None,
+    metric: str,
+    reference: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Measure MODEL on test data: in the formats of --formats, else in its own, else in float.
+
+    Without a --reference, agreement is that with MODEL itself in float.
+    """
     from bitwright.backends.simulation.score import score
     from bitwright.compiler import calibration, format_passes
     from bitwright.ir.assign import in_float
@@ -32,15 +48,16 @@ def command(model: Path, data: str, formats: str | None, metric: str, limit: int
     from bitwright.models.datasets import load as load_data
     from bitwright.passes import STRUCTURE, run_passes
 
-    graph = run_passes(load(model_file(model)), "float-inputs,remove-identities")  # as compile reads it
-    reference = in_float(graph)
+    graph = run_passes(load(model_file(model)), AS_READ)
+    own = in_float(graph)
+    float_model = own if reference is None else in_float(run_passes(load(model_file(reference)), AS_READ))
     test = load_data(data, "test", limit)
     with progress(as_json) as say:
         say("scoring")
         if formats is not None:
-            reference = run_passes(reference, STRUCTURE)
-            graph = run_passes(reference, format_passes(formats), calibration(reference, load_data(data, "train")))
-        found = score(graph, test.x, test.y, metric=_metric(metric), reference=reference)
+            own = run_passes(own, STRUCTURE)
+            graph = run_passes(own, format_passes(formats), calibration(own, load_data(data, "train")))
+        found = score(graph, test.x, test.y, metric=_metric(metric), reference=float_model)
     result = {"metric": found.metric, "value": found.value, "samples": found.samples, "exact": found.exact}
     if as_json:
         print_json(result)

@@ -125,7 +125,8 @@ def objective_of(
         name = match["name"].strip() if match else part
         if match is None or name not in NAMES:
             raise CompileError(
-                f"there is no objective {name!r}", help=f"the objectives are {', '.join(NAMES)}, sums, file.py:function"
+                f"there is no objective {name!r}",
+                help=f"they are {', '.join(NAMES)}, sums as bits+0.5*energy, file.py:function",
             )
         if name != "bits" and graph is None:
             raise CompileError(f"the objective {name} needs the network itself", help="use bits or file.py:function")

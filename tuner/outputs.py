@@ -19,12 +19,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bitwright.ir.errors import CompileError
 from bitwright.ir.files import save
 from bitwright.tuner.database import Evaluation
+from bitwright.tuner.problem import pareto
 from bitwright.tuner.tune import Tuned
 
 DATABASE = "tune.sqlite"
 COLUMNS = ("iteration", "images", "accuracy", "objective", "cost", "seconds", "formats")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CompileError if outputs would lie among files that are none of an earlier search."""
+    if folder.exists() and not folder.is_dir():
+        raise CompileError(f"{folder} is a file", help="give a folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DATABASE).is_file():
+        raise CompileError(f"{folder} is not empty and no output of bitwright tune", help="give another folder with -o")
 
 
 def write(found: Tuned, folder: Path, command: str) -> list[str]:
@@ -34,7 +44,7 @@ def write(found: Tuned, folder: Path, command: str) -> list[str]:
     if found.graph is not None:
         save(found.graph, folder / "tuned.ir")
     _table(folder / "trace.csv", found.trace)
-    _table(folder / "front.csv", found.problem.front)
+    _table(folder / "front.csv", pareto(row for row in found.trace if row.images == "full"))
     _write(folder / "report.json", json.dumps(report(found, command), indent=2) + "\n")
     return _plot(found, folder / "trace.png")
 

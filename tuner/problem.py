@@ -27,7 +27,10 @@ from bitwright.tuner.workers import Workers
 
 
 class OutOfTime(Exception):
-    """The budget is spent; what was found so far stands."""
+    """The budget is spent; what was found so far stands: `found`, where the search says what that is."""
+
+    def __init__(self, found: Candidate | None = None) -> None:
+        self.found = found
 
 
 @dataclass(frozen=True)

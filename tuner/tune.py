@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.backends.simulation.run import Simulation
-from bitwright.backends.simulation.score import check_labels, first_output, hits
+from bitwright.backends.simulation.score import check_labels, class_scores, hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
@@ -162,56 +163,61 @@ def tune_command(space: Space, objective: Objective, judge: Judge, options: Opti
     return _searched(space, objective, judge, options)
 
 
-def check_classes(graph: Graph, samples: Samples) -> None:
-    """Raise CompileError if a label is none of the network's classes."""
+def check_classes(graph: Graph, samples: Samples, k: int = 1) -> None:
+    """Raise CompileError if a label is none of the network's classes, or if these are no more than k."""
     if samples.y is not None:
-        check_labels(samples.y, first_output(Simulation(graph), samples.x[:1]).size)
+        check_labels(samples.y, class_scores(Simulation(graph), samples.x[:1]).shape[1], k)
 
 
 def labels(graph: Graph, samples: Samples) -> NDArray[np.int64]:
     """The labels, or the float network's answers where there are none."""
     if samples.y is not None:
         return samples.y
-    return np.asarray(first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1).argmax(1), np.int64)
+    return np.asarray(class_scores(Simulation(graph), samples.x).argmax(1), np.int64)
 
 
 def _searched(space: Space, objective: Objective, judge: Judge, options: Options) -> Tuned:
     began = time.monotonic()
     search = algorithm(options.algorithm).load()
-    database = Database(options.database, judge.identity())
-    if not options.resume:
-        database.forget()
-    try:
-        with workers(judge, options.jobs, options.cluster) as pool:
-            deadline = None if options.budget is None else began + options.budget
-            problem = Problem(
-                space,
-                objective,
-                judge,
-                options.constraint,
-                database,
-                pool,
-                options.seed,
-                deadline,
-                options.refine,
-                options.reference,
-                options.say,
-            )
-            candidate, complete = _within(problem, search)
-            problem.deadline = None
-            accuracy, reference = problem.accuracy(candidate), problem.accuracy(problem.float32)
-            least, float_cost = problem.least(), problem.cost(problem.float32)
-    finally:
-        database.close()
+    with workers(judge, options.jobs, options.cluster) as pool, closing(_database(options, judge)) as database:
+        if not options.resume:
+            database.forget()
+        deadline = None if options.budget is None else began + options.budget
+        problem = Problem(
+            space,
+            objective,
+            judge,
+            options.constraint,
+            database,
+            pool,
+            options.seed,
+            deadline,
+            options.refine,
+            options.reference,
+            options.say,
+        )
+        candidate, complete = _within(problem, search)
+        problem.deadline = None
+        accuracy, reference = problem.accuracy(candidate), problem.accuracy(problem.float32)
+        least, float_cost = problem.least(), problem.cost(problem.float32)
     return Tuned(problem, candidate, accuracy, reference, least, float_cost, time.monotonic() - began, complete)
+
+
+def _database(options: Options, judge: Judge) -> Database:
+    """Where accuracies are kept; its folder is made now that nothing else can be wrong."""
+    if options.database is not None:
+        options.database.parent.mkdir(parents=True, exist_ok=True)
+    return Database(options.database, judge.identity())
 
 
 def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[Candidate, bool]:
     """What the search ends with, or the best it had found when its time was over."""
     try:
         return search(problem), True
-    except OutOfTime:
+    except OutOfTime as end:
         problem.deadline = None
+        if end.found is not None:
+            return end.found, False
         problem.least()
         best = problem.best
         return (problem.float32 if best is None else problem.candidates[best.candidate]), False
@@ -231,5 +237,4 @@ def measured(whole: Graph, network: Graph, samples: Samples, k: int) -> HeldOut:
 def right_answers(graph: Graph, samples: Samples, k: int) -> NDArray[np.bool_]:
     """Which samples [N] a network is right on: their label is among its k highest scores."""
     assert samples.y is not None
-    scores = first_output(Simulation(graph), samples.x).reshape(len(samples.x), -1)
-    return hits(k, scores, samples.y)
+    return hits(k, class_scores(Simulation(graph), samples.x), samples.y)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitwright.ir.assign import in_float
+from bitwright.ir import edit
+from bitwright.ir.assign import in_float, layers
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import check_shape
 from bitwright.ir.files import load
@@ -19,7 +20,6 @@ from bitwright.tuner.groups import tune_groups
 from bitwright.tuner.joint import tune_channels
 from bitwright.tuner.outputs import DATABASE, write
 from bitwright.tuner.platforms import load_platform
-from bitwright.tuner.problem import Constraint
 from bitwright.tuner.space import Layerwise
 from bitwright.tuner.tune import Options, Samples, Tuned, check_classes, tune_command, tune_network
 
@@ -67,12 +67,12 @@ def tune(
     Raises CompileError for whatever the user can mend.
     """
     options = options or Options()
-    graph = prepared(model)
+    passes_say: list[str] = []
+    graph = prepared(model, passes_say)
     if metric not in METRICS:
         raise CompileError(f"there is no metric {metric!r} to tune for", help=f"the metrics are {', '.join(METRICS)}")
     split = split_of(graph, data, images, options.seed, metric)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         options = replace(options, database=out / DATABASE)
 
     def search(network: Graph, samples: Samples, options: Options, held_out: Samples | None = None) -> Tuned:
@@ -96,7 +96,7 @@ def tune(
         found = search(graph, split.search, options, split.held_out)
     if channel_groups:
         found = tune_groups(found, graph, split.search, split.held_out, options, search, METRICS[metric])
-    notes = [split.note, *shortfall(found), *missed(found, options.constraint)]
+    notes = [*passes_say, split.note, *shortfall(found), *missed(found, options)]
     if out is not None:
         notes += write(found, out, command)
     return replace(found, notes=tuple(notes))
@@ -114,7 +114,6 @@ def tune_portable(
     file, name = platform_name(platform)
     space = descriptor.space(load_platform(file, name or descriptor.platform))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         options = replace(options, database=out / DATABASE)
     constraint = replace(options.constraint, tolerance=descriptor.err_margin)
     options = replace(options, constraint=constraint)
@@ -130,10 +129,20 @@ def shortfall(found: Tuned) -> list[str]:
     return [f"nothing found reaches an accuracy of {found.least:.4f}; FLOAT 32 itself has {found.reference:.4f}"]
 
 
-def prepared(model: str | Path | Graph) -> Graph:
-    """The network after the structure passes, in float. Raises CompileError as loading does."""
-    graph = model if isinstance(model, Graph) else load(model)
-    return in_float(run_passes(in_float(graph), PREPARE, Context()))  # a pass may recognise formats in its operators
+def prepared(model: str | Path | Graph, notes: list[str] | None = None) -> Graph:
+    """The network after the structure passes, in float, with a bias of its own for each layer that has one.
+
+    notes: takes what the passes say. Raises CompileError as loading does.
+    """
+    graph, context = model if isinstance(model, Graph) else load(model), Context()
+    made = in_float(run_passes(in_float(graph), PREPARE, context))  # a pass may recognise formats in its operators
+    for node in layers(made):
+        bias = node.optional(2)
+        if bias is not None and bias.tensor is not None and len(bias.uses) > 1:  # it is fitted layer by layer
+            edit.give_weight(node, 2, bias.tensor, f"{node.name}.bias")
+    if notes is not None:
+        notes += context.notes
+    return made
 
 
 def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> Split:
@@ -163,7 +172,7 @@ def split_of(graph: Graph, source: str, images: int, seed: int, metric: str) -> 
         note = "the data are not split: one half was searched on, the accuracy is that of the other"
     split = Split(_samples(train, search, metric), _samples(test, held_out, metric), note)
     for samples in (split.search, split.held_out):
-        check_classes(graph, samples)
+        check_classes(graph, samples, METRICS.get(metric, 1))
     return split
 
 
@@ -177,13 +186,13 @@ def platform_name(text: str) -> tuple[str, str | None]:
     return (file, name) if colon and file.endswith(".py") else (text, None)
 
 
-def missed(found: Tuned, asked: Constraint) -> list[str]:
+def missed(found: Tuned, asked: Options) -> list[str]:
     """A note if the accuracy that was asked for is reached on the images of the search, and not on those held out."""
     held = found.held_out
     if held is None or found.accuracy < found.least:
         return []
-    least = replace(asked, confidence=None).least(held.float_accuracy, held.images)
+    least = replace(asked.constraint, confidence=None).least(held.float_accuracy, held.images)
     if held.accuracy >= least:
         return []
-    way_out = "search on more images, or with a larger --margin"
+    way_out = "search on more images" + (", or with a larger --margin" if asked.algorithm == "whittle" else "")
     return [f"the accuracy on the held-out images is below the {least:.4f} asked for: {way_out}"]

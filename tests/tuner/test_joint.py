@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -207,6 +208,13 @@ def test_a_network_that_is_too_wide_becomes_smaller(wide: tuple[Path, Path], tmp
     assert found.held_out.float_right == alone.held_out.float_right
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["channels"] == {"a": {"left": left, "of": HIDDEN}}
+    with (tmp_path / "front.csv").open() as stream:
+        front = [(float(row["objective"]), float(row["accuracy"])) for row in csv.DictReader(stream)]
+    whole = [(row.objective, row.accuracy) for row in found.trace if row.images == "full"]
+    assert front == sorted(
+        {one for one in whole if not any(o <= one[0] and a >= one[1] and (o, a) != one for o, a in whole)}
+    )
+    assert len(front) > 1
     assert load(tmp_path / "tuned.ir").values["a"].tensor_type.shape == ("N", left)
 
 

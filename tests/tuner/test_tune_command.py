@@ -68,6 +68,7 @@ def test_the_descriptor_decides_in_python_too(tmp_path: Path) -> None:
         (["--network", "net.py"], "--network needs --platform"),
         (["a.onnx", "--data", "mnist", "--tolerance", "1%", "--floor", "0.9"], "give --tolerance or --floor, not both"),
         (["a.onnx", "--data", "mnist", "--tolerance", "150%"], "is not between 0% and 100%"),
+        (["a.onnx", "--data", "mnist", "--tolerance", "1"], "'1' is 100%, which allows anything; write 1% or 0.01"),
         (["a.onnx", "--data", "mnist", "--budget", "soon"], "'soon' is no duration"),
         (["a.onnx", "--data", "mnist"], "there is no such file"),
     ],
@@ -97,6 +98,23 @@ def test_what_is_not_known_is_named(
     code, error = tuned(capsys, str(network), "--data", str(points), "-o", str(tmp_path / "out"), *option)
     assert code == 2
     assert f"error: {said}" in error
+    assert option[0] == "--confidence" or not (tmp_path / "out").exists()  # which is known only once it was measured
+
+
+def test_a_search_does_not_write_among_others_files(
+    capsys: pytest.CaptureFixture[str], network: Path, points: Path, tmp_path: Path
+) -> None:
+    command = [str(network), "--data", str(points), "--algorithm", "ristretto", "-o"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    code, error = tuned(capsys, *command, str(tmp_path / "mine"))
+    assert code == 2
+    assert "mine is not empty and no output of bitwright tune\n  help: give another folder with -o" in error
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    code, error = tuned(capsys, *command, str(tmp_path / "mine" / "notes.txt"))
+    assert (code, "notes.txt is a file\n  help: give a folder with -o" in error) == (2, True)
+    for _ in range(2):
+        assert tuned(capsys, *command, str(tmp_path / "new"))[0] == 0
 
 
 def test_an_objective_may_be_zero(

@@ -16,10 +16,12 @@ from bitwright.ir.parse import parse
 from bitwright.models import datasets
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.judge import SimulationJudge
-from bitwright.tuner.problem import Constraint
+from bitwright.tuner.problem import Constraint, OutOfTime
 from bitwright.tuner.space import uniform
 from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuner.whittle.search import _Whittle
 from bitwright.tuner.whittle.sensitivity import along
+from bitwright.tuner.whittle.validate import Validation
 from bitwright.tuning import tune
 
 LENET = Path(__file__).parents[2] / "models" / "lenet5.onnx"
@@ -197,3 +199,66 @@ def test_damages_between_measured_widths() -> None:
     found = along([1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5], [1.0, 0.5, 0.08, 0.02])
     np.testing.assert_allclose(found, [1.0, 0.5, 0.08, 0.04, 0.02, 0.02 / 4, 0.02 / 64])
     assert along([4], [4], [0.3]) == pytest.approx([0.3])
+
+
+def test_what_is_refused_at_the_end_is_not_taken_when_the_time_is_over(
+    lenet: Tuned, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cheapest that was accepted does not hold with the margin, and the time ends with the search."""
+    refused: list[str] = []
+
+    def holds(validation: Validation, candidate: Candidate) -> bool:
+        found = real(validation, candidate)
+        if not refused and found:
+            refused.append(candidate.key)
+        return found and candidate.key not in refused
+
+    def explore(search: _Whittle) -> None:
+        explored(search)
+        raise OutOfTime
+
+    real, explored = Validation.holds, _Whittle.explore
+    monkeypatch.setattr(Validation, "holds", holds)
+    monkeypatch.setattr(_Whittle, "explore", explore)
+    found = tune(LENET, str(digits))
+    assert not found.complete
+    assert refused == [lenet.candidate.key]
+    assert found.candidate.key not in refused
+    assert found.cost > lenet.cost
+
+
+WEIGHTS = {"a": (12, 12), "b": (12, 12), "d": (4, 12)}
+
+
+def test_layers_that_share_a_bias_are_fitted_one_by_one(tmp_path: Path) -> None:
+    """As if each had a copy of its own."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 12))
+    points = {}
+    for part, count in (("train", 400), ("test", 200)):
+        points[f"y_{part}"] = rng.integers(0, 4, count)
+        points[f"x_{part}"] = (centres[points[f"y_{part}"]] + 0.8 * rng.normal(size=(count, 12))).astype(np.float32)
+    np.savez(tmp_path / "points.npz", **points)  # type: ignore[arg-type]
+    weights = "".join(f"weight %{name}.weight = {numbers(*shape)}\n" for name, shape in WEIGHTS.items())
+    halves = "= [" + ",".join(["0.5"] * 12) + "] : f32[12]\n"
+    found = []
+    for other in ("a.bias", "b.bias"):
+        biases = "".join(f"weight %{name} {halves}" for name in dict.fromkeys(("a.bias", other)))
+        text = f"""graph @shared {{
+            input %x : f32[N,12]
+            {weights}{biases}
+            %a = dense(%x, %a.weight, %a.bias) {{act=relu}} : f32[N,12]
+            %b = dense(%a, %b.weight, %{other}) {{act=relu}} : f32[N,12]
+            %d = dense(%b, %d.weight) : f32[N,4]
+            output %d
+        }}"""
+        graph = parse(text)
+        options = Options(constraint=Constraint(0.1))
+        found.append(tune(graph, str(tmp_path / "points.npz"), options, metric="agreement"))
+    shared, own = found
+    assert shared.graph is not None
+    assert own.graph is not None
+    assert (shared.cost, shared.accuracy) == (own.cost, own.accuracy)
+    for layer in ("a", "b"):
+        biases_of = [network.graph.values[layer].producer.operand(2).tensor.data for network in (shared, own)]  # type: ignore[union-attr]
+        np.testing.assert_array_equal(*biases_of)

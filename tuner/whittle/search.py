@@ -94,10 +94,9 @@ class _Whittle:
     def run(self) -> Candidate:
         try:
             self.explore()
-        except OutOfTime:
+        except OutOfTime as end:
             self.problem.deadline = None  # what was accepted is still measured
-            self.measured()
-            raise
+            raise OutOfTime(self.measured()) from end
         return self.measured()
 
     def explore(self) -> None:

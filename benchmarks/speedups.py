@@ -22,6 +22,7 @@ with and without that limit. Line buffers, FIFOs and control are left out on bot
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -195,12 +196,13 @@ def figure_b() -> Iterator[Sequence[str]]:
         macs = [sum(layer.macs for layer in group) for group in network.groups]
         width = int(network.activation[1:])
         ideal.append(serial(macs, [width] * len(macs)))
-        own = f"{'-'.join(map(str, ours))}: {serial(macs, ours):.2f}x" if ours else "no data"
+        own = f"{'-'.join(map(str, ours))}: {serial(macs, ours):.2f}x" if ours else "not tuned"
         yield (name, f"{sum(macs) / 1e6:,.1f}", f"{width}", f"{ideal[-1]:.2f}x", own)
     yield ("geometric mean", "", "", f"{geomean(ideal):.2f}x", "")
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Figure 9 of the libnumber paper, from models.").parse_args()
     board = load_board(BOARD)
     print(f"(a) {BOARD}, {SHARE:.0%} of each resource; models, nothing was synthesised")
     print(f"The paper's figure: geometric mean {PAPER_GEOMEAN}x, at most {PAPER_MOST}x\n")

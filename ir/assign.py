@@ -27,8 +27,11 @@ def read_formats(path: Path) -> dict[str, Format]:
     """The formats in a file. Raises CompileError with file and line for a malformed or repeated one."""
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompileError(f"{path}: cannot be read as a file of formats ({error})") from error
+    except OSError as error:
+        what = f"{path}: cannot be read as a file of formats ({error.strerror or error})"
+        raise CompileError(what, help='give a file, or a format for all such as "FIXED 8"') from error
+    except UnicodeDecodeError as error:
+        raise CompileError(f"{path}: cannot be read as a file of formats (it is no text)") from error
     formats: dict[str, Format] = {}
     for number, line in enumerate(lines, 1):
         words = line.split("//")[0].split("#")[0].strip().split(maxsplit=1)

@@ -28,7 +28,7 @@ class FusePooling(Pass):
     apart: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: Context) -> bool:
-        convolutions = {node.name for node in graph.nodes if node.op == "conv2d"}
+        convolutions = [node.name for node in graph.nodes if node.op == "conv2d"]
         unknown = [name for name in (*self.only, *self.apart) if name not in convolutions]
         if unknown:
             raise CompileError(f"{self}: no conv2d is named {unknown[0]!r}", help="they are " + ", ".join(convolutions))

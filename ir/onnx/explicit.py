@@ -134,7 +134,7 @@ def _checked(value: Value, number: Canonical | Affine) -> Affine:
     if not linear or number.width > 16:
         raise CompileError(
             f"%{value.name}: {number} has no QuantizeLinear; it takes FIXED, UFIXED and AFFINE of at most 16 bits",
-            help="write --as qonnx or --as fake-quant",
+            help="write --as qonnx or --as fake-quant" if linear else "write --as fake-quant",
         )
     return _as_affine(number)
 

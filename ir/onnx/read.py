@@ -26,6 +26,7 @@ from bitwright.ir.tensor import Array, Tensor
 from bitwright.ir.types import UNKNOWN, Type, ValueType
 
 FORMAT_KEY = "bitwright.format."
+WHOLE = "give an .onnx or .ir file; one that was cut short is to be exported or copied again"
 DEFAULT_DOMAINS = ("", "ai.onnx")
 QUANTIZER_DOMAINS = ("onnx.brevitas", "qonnx.custom_op.general")
 CONSTANTS = {"value_float": np.float32, "value_int": np.int64, "value_string": np.object_}  # with an s: lists
@@ -36,9 +37,9 @@ def load_onnx(path: Path) -> Graph:
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except DecodeError as error:
-        raise CompileError(f"{path}: not an ONNX model, or cut short ({error})") from error
+        raise CompileError(f"{path}: not an ONNX model, or cut short ({error})", help=WHOLE) from error
     if not model.HasField("graph") or not model.ir_version or not model.opset_import:
-        raise CompileError(f"{path}: not an ONNX model, or cut short (it has no graph)")
+        raise CompileError(f"{path}: not an ONNX model, or cut short (it has no graph)", help=WHOLE)
     try:
         return from_model(model, path.parent)
     except CompileError as error:

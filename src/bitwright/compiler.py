@@ -80,7 +80,7 @@ class Compiled:
             "bottleneck": self.bottleneck,
             "interval_cycles": found.interval,
             "latency_cycles": found.latency,
-            "frames_per_second": round(found.frames_per_second(self.clock_mhz), 1),
+            "frames_per_second": found.frames_per_second(self.clock_mhz),
             "energy_pj": round(energy(self.plan.stages), 1),
             "traffic": traffic(self.plan.stages),
             "resources": {"lut": total.lut, "ff": total.ff, "bram18": total.bram18, "dsp": total.dsp},
@@ -159,6 +159,10 @@ def compile(
         raise CompileError(f"{what} are chosen for a tolerance, and none is given", help="--tolerance 1%")
     if fps is not None and not fps > 0:
         raise CompileError(f"{fps:g} frames a second are not above 0")
+    if fps is not None and fps > clock * 1e6:
+        raise CompileError(
+            f"{fps:g} frames a second are more than {clock:g} MHz have cycles", help="give a lower --fps"
+        )
     given = read_plan(Path(plan_file)) if plan_file is not None else {}
     say("reading the network")
     graph = load(model) if isinstance(model, str | Path) else model

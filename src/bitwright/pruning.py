@@ -109,7 +109,8 @@ def prune(
     data: a source of bitwright.models.datasets: 1,000 images of its training split are used without labels, the
     accuracies are those of its test split. layer: only this one. Raises CompileError for whatever the user can mend.
     """
-    graph = prepared(model)
+    said: list[str] = []
+    graph = prepared(model, said)
     split = _split(graph, data, metric, seed)
     context = context_of(graph, split.search.x, seed)
     one = pruner(sparsity, unit, by, layer, side)
@@ -118,7 +119,8 @@ def prune(
         context.notes.append(f"{one}: nothing goes")
     whole, left = (_accuracy(g, split.held_out, metric, graph) for g in (graph, small))
     sizes = Size.of(graph), Size.of(small)
-    notes = (*context.notes, split.note.replace("searched on", "refitted on"))
+    used = "looked at" if refit == "none" or context.reference is None else "refitted on"
+    notes = (*said, *context.notes, split.note.replace("searched on", used))
     return Pruned(small, *sizes, metric, whole, left, len(split.held_out.x), notes)
 
 

@@ -20,7 +20,9 @@ from bitwright.cli.percent import Percent
 @click.option(
     "--formats", metavar="F", help='A file of formats, or one for all tensors such as "FIXED 8" (the default).'
 )
-@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy, as 1%: finds the formats of fewest bits.")
+@click.option(
+    "--tolerance", type=Percent(whole=False), help="Relative loss of accuracy, as 1%: finds the formats of fewest bits."
+)
 @click.option(
     "--prune",
     type=click.Choice(["auto", "none"]),

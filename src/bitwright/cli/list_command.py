@@ -33,7 +33,8 @@ def _passes() -> Rows:
     rows = []
     for name, kind in sorted(known_passes().items()):
         options = ", ".join(f.name for f in dataclasses.fields(kind))
-        rows.append([name, options, (kind.__doc__ or "").strip().split("\n")[0]])
+        first = (kind.__doc__ or "").strip().split("\n\n")[0]
+        rows.append([name, options, " ".join(first.split())])
     return ["pass", "options", "what it does"], rows
 
 
@@ -111,8 +112,10 @@ def _runs(widths: list[int]) -> str:
 def _metrics() -> Rows:
     from bitwright.backends.simulation.score import METRICS
 
-    rows = [[name, "share of samples whose label is among the highest scores"] for name in METRICS]
-    return ["metric", "what it is"], [*rows, ["agreement", "share of samples that the float network decides alike"]]
+    highest = {"top1": "the highest score", "top5": "one of the five highest scores"}
+    rows = [[name, f"share of samples whose label has {highest[name]}"] for name in METRICS]
+    rows.append(["agreement", "share of samples that the float network decides alike"])
+    return ["metric", "what it is"], [*rows, ["file.py:function", "what function(scores, labels) returns; for score"]]
 
 
 def _models() -> Rows:

@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         where = getattr(error, "ctx", None)
         usage = f"\n  help: {where.command_path} --help" if where is not None else ""
-        return _failed(error.format_message() + usage, verbose)
+        return _failed(" ".join(error.format_message().split()) + usage, verbose)
     except click.Abort:  # what click makes of an interrupt
         return _failed("stopped", verbose, 130)
     except OSError as error:

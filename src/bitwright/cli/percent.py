@@ -8,9 +8,12 @@ import click
 
 
 class Percent(click.ParamType[float]):
-    """A number from 0 to 1, also written in percent."""
+    """A number from 0 to 1, also written in percent; whole: whether all of it is a share, too."""
 
     name = "share"
+
+    def __init__(self, whole: bool = True) -> None:
+        self.whole = whole
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         text = str(value).strip()
@@ -20,4 +23,6 @@ class Percent(click.ParamType[float]):
             self.fail(f"{value!r} is no share; write 1% or 0.01", parameter, context)
         if not 0 <= share <= 1:
             self.fail(f"{value!r} is not between 0% and 100%", parameter, context)
+        if share == 1 and not self.whole:
+            self.fail(f"{value!r} is 100%, which allows anything; write 1% or 0.01", parameter, context)
         return share

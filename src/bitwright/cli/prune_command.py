@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Take channels out of MODEL, refit the rest on 1,000 images without labels, and write the smaller network."""
     if is_survey == (sparsity is not None):
-        raise click.UsageError("give a --sparsity, or --sensitivity")
+        raise click.UsageError("give a --sparsity, or --sensitivity, and not both")
     given["unit"] = "weights" if given.pop("weights") else "channels"
     if given["unit"] == "weights" and (given["by"] or given["side"] == "input"):
         raise click.UsageError("--weights go by their magnitude: leave out --by and --side")
@@ -64,6 +64,8 @@ def command(
         _survey(model, data, output or Path("build") / f"{name}-sensitivity", as_json, images, given)
     else:
         assert sparsity is not None
+        if given["side"] == "input" and not given["layer"]:
+            raise click.UsageError("--side input goes with a --layer")
         _prune(model, data, sparsity, output or Path("build") / f"{name}-pruned.onnx", as_json, given)
 
 

@@ -80,7 +80,7 @@ def _replace(report: dict[str, Any], found: Synthesis, source: str) -> None:
         report["latency_cycles"] = found.top.latency
     if found.top.interval is not None:
         report["interval_cycles"] = found.top.interval
-        report["frames_per_second"] = round(report["clock_mhz"] * 1e6 / found.top.interval, 1)
+        report["frames_per_second"] = report["clock_mhz"] * 1e6 / found.top.interval
     report["synthesis"] = {
         "file": source,
         "version": found.version,

@@ -43,7 +43,7 @@ DESCRIBED = {
 @click.command("tune")
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--data", metavar="D", help="mnist, an .npz, a folder of class folders, file.py:function.")
-@click.option("--tolerance", type=Percent(), help="Relative loss of accuracy (default: 1%).")
+@click.option("--tolerance", type=Percent(whole=False), help="Relative loss of accuracy (default: 1%).")
 @click.option("--floor", type=Percent(), help="The least accuracy, instead of a tolerance.")
 @click.option(
     "--margin",
@@ -54,9 +54,17 @@ DESCRIBED = {
 )
 @click.option("--confidence", type=Percent(), help="Ask it of the lower bound of Clopper and Pearson instead, as 0.95.")
 @click.option("--metric", default="top1", show_default=True, help="top1, top5, or agreement (needs no labels).")
-@click.option("--algorithm", metavar="A", help="As `bitwright list algorithms` has them (default: whittle).")
 @click.option(
-    "--objective", default="bits", show_default=True, metavar="O", help="bits, energy, lut, ..., sums, f.py:f."
+    "--algorithm",
+    metavar="A",
+    help="As `bitwright list algorithms` has them (default: whittle, with --network libnumber).",
+)
+@click.option(
+    "--objective",
+    default="bits",
+    show_default=True,
+    metavar="O",
+    help="bits, energy, lut, ..., a sum as bits+0.5*energy, f.py:f.",
 )
 @click.option("--platform", default=None, metavar="P", help="full (default), paper, or a descriptor file [:NAME].")
 @click.option("--layerwise", default="both", show_default=True, help="both, weights, activations, none.")
@@ -124,6 +132,7 @@ def _refuse_what_the_descriptor_says() -> None:
 
 
 def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch, given: dict[str, Any]) -> Tuned:
+    from bitwright.tuner.outputs import check_folder
     from bitwright.tuner.problem import Constraint
     from bitwright.tuner.tune import Options
     from bitwright.tuning import tune, tune_portable
@@ -137,6 +146,7 @@ def _searched(model: Path | None, network: Path | None, out: Path, watch: _Watch
         **{name: given[name] for name in ("budget", "seed", "jobs", "cluster", "resume")},
         say=watch,
     )
+    check_folder(out)
     replay = shlex.join(["bitwright", *sys.argv[1:]])
     if network is not None:
         if given["platform"] is None:

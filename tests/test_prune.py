@@ -74,6 +74,7 @@ def test_nothing_goes(digits: str) -> None:
     found = bitwright.prune(LENET, digits, 0.001)
     assert (found.size, found.accuracy) == (found.whole, found.float_accuracy)
     assert "prune-channels{sparsity=0.001,by=hessian}: nothing goes" in found.notes
+    assert not any("refitted" in note for note in found.notes)
 
 
 def test_refitting_is_what_keeps_the_accuracy(digits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +135,7 @@ def test_sensitivity_of_channels(digits: str) -> None:
         (("--sparsity", "0.5", "--sensitivity"), "give a --sparsity, or --sensitivity"),
         (("--sparsity", "0.5", "--weights", "--by", "last"), "--weights go by their magnitude"),
         (("--sensitivity", "--layer", "conv1"), "--sensitivity prunes the outputs of every layer"),
+        (("--sparsity", "0.5", "--side", "input"), "--side input goes with a --layer"),
         (("--sparsity", "1.5"), "'1.5' is not between 0% and 100%"),
         (("--sparsity", "0.5", "-o", "small.txt"), "small.txt: a graph is saved as .onnx or .ir"),
         (("--sparsity", "0.5", "--layer", "conv9"), "no layer is named 'conv9'"),

@@ -30,8 +30,9 @@ def test_a_malformed_file_of_formats(text: str | bytes, first: str, place: Path,
 
 
 def test_a_file_of_formats_that_is_not_there(refused: Refused) -> None:
-    first = refused(*command("compile", "tiny.onnx"), "--formats", "nowhere.txt").first
-    assert first.startswith("error: nowhere.txt: cannot be read as a file of formats")
+    refusal = refused(*command("compile", "tiny.onnx"), "--formats", "nowhere.txt")
+    assert refusal.first == "error: nowhere.txt: cannot be read as a file of formats (No such file or directory)"
+    assert refusal.help == 'give a file, or a format for all such as "FIXED 8"'
 
 
 @pytest.mark.parametrize("format", ["FLOAT<20,E=9>", "FIXED 33"])

@@ -82,6 +82,8 @@ def test_without_labels_a_teacher_is_needed(digits: Path, tmp_path: Path, capsys
     assert run(pruned, "--data", digits, "--no-labels", "-o", out) == 2
     assert "without labels there is nothing to learn from" in capsys.readouterr().err
     assert not out.exists()
+    assert run(pruned, "--data", digits, "--teacher", ROOT / "models" / "mlp_c.onnx", "-o", out) == 2
+    assert 'error: the teacher: input "image" has shape ' in capsys.readouterr().err
     assert run(pruned, "--data", bare, "--teacher", LENET, "--epochs", 1, "-o", out) == 0
     said = capsys.readouterr()
     assert "trained on the training split, scored on the test split" in said.out

@@ -5,8 +5,8 @@
 
 The .npz hold x_train, y_train, x_test, y_test (uint8). For each network and loss of accuracy:
 
-searched    `bitwright tune --prune auto` with that tolerance, on the first 10,000 (MNIST) or 5,000 (CIFAR-10) training
-            images: nothing is trained
+searched    `bitwright tune --prune auto` with that tolerance (without channels where WHOLE says so), on the first
+            10,000 (MNIST) or 5,000 (CIFAR-10) training images: nothing is trained
 retrained   the same with looser tolerances, then `bitwright retrain` on all training images but those it holds back,
             with labels and the float network as teacher. The tolerances were fixed before; every one of them is a row
 
@@ -56,12 +56,18 @@ LOSSES = {"lenet5": (0.01,), "resnet20": (0.01, 0.07)}
 LOOSER = {
     "lenet5": {0.02: Settings(epochs=10), 0.04: Settings(epochs=10)},
     "resnet20": {
-        0.02: Settings(epochs=10, rate=0.005),
-        0.04: Settings(epochs=5),
-        0.15: Settings(epochs=10, rate=0.01),
+        0.015: Settings(epochs=8, rate=0.005, keep="last"),
+        0.02: Settings(epochs=10, rate=0.005, keep="last"),
+        0.15: Settings(epochs=10, rate=0.01, keep="last"),
     },
 }
-"""Looser tolerances, from whose networks a training gives accuracy back, and its settings."""
+"""Looser tolerances, from whose networks a training gives accuracy back, and its settings.
+
+resnet20 saw the images that are held back when it was first trained: they speak for the start, and the last epoch is
+kept.
+"""
+WHOLE = {("resnet20", 0.015), ("resnet20", 0.02)}
+"""Formats alone: no channel pays at 1 % and at 4 %, and to find that out again takes an hour."""
 BUDGETS: dict[str, tuple[float | None, ...]] = {"lenet5": (None,), "resnet20": (None,)}
 """Seconds of a search, which then ends with the best that it has found: a row says so. None: it ends by itself."""
 
@@ -128,7 +134,11 @@ def searched(name: str, graph: Graph, data: Data, tolerance: float, budget: floa
     def tune(network: Graph, samples: Samples, options: Options) -> Tuned:
         return tune_network(network, samples, None, load_platform("full"), options)
 
-    found = tune_channels(graph, part, data.test, Options(constraint=constraint, budget=budget), tune)
+    options = Options(constraint=constraint, budget=budget)
+    if (name, tolerance) in WHOLE:
+        found = tune_network(graph, part, data.test, load_platform("full"), options)
+    else:
+        found = tune_channels(graph, part, data.test, options, tune)
     assert found.graph is not None
     assert found.held_out is not None
     sizes = Size.of(graph), Size.of(found.graph)
@@ -222,11 +232,11 @@ def table(rows: list[Row]) -> Iterator[str]:
     yield "| --- " * len(HEADS) + "|"
     for r in rows:
         stopped = "" if r.complete else f" (stopped after {r.budget:g} s)"
-        training = LOOSER[r.network][r.tolerance] if r.stage == "retrained" else None
+        training = LOOSER[r.network].get(r.tolerance) if r.stage == "retrained" else None
         trained = "" if training is None else f" ({training.epochs} epochs at {training.rate:g})"
         cells = (
             f"{r.network}, {r.stage}{trained}{stopped}",
-            f"{r.tolerance:.0%}",
+            f"{r.tolerance:.1%}".replace(".0%", "%"),
             f"{r.bits:,.0f}",
             f"1/{r.float_bits / r.bits:.1f}",
             "" if r.parameters is None else f"{r.parameters:,} of {r.float_parameters:,}",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -10,7 +13,8 @@ class Settings:
     """The settings of a training.
 
     epochs: times every sample is seen; batch: samples a step; rate: the largest step of a number, relative to the size
-    of its tensor (training.py); seed: of the order, of distortions and of what is held back; learn_biases: of formats.
+    of its tensor (training.py); seed: of the order, of distortions and of what is held back; learn_biases: of formats;
+    keep: the epoch that is best on what is held back, or the last one.
     """
 
     epochs: int = 5
@@ -18,3 +22,4 @@ class Settings:
     rate: float = 0.02
     seed: int = 0
     learn_biases: bool = False
+    keep: Keep = "best"

@@ -6,8 +6,10 @@ by up to `rate` times BIAS. The rate climbs over the first twentieth of all step
 Latent numbers are kept within their formats' ranges.
 
 A tenth of the samples (at most MOST_HELD) is never trained on. After each epoch it says how good the network is, and
-the best one is what comes out: the start itself, where no epoch is better. Every random choice follows from the seed
-and the step, so that a training that goes on from a checkpoint gives the bits that it would have given in one go.
+the best one is what comes out: the start itself, where no epoch is better. Who knows that the network saw these samples
+in an earlier training, which makes the start look better than it is, keeps the last one. Every random choice follows
+from the seed and the step, so that a training that goes on from a checkpoint gives the bits that it would have given in
+one go.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """The best network of a training, the epoch it is of (0: the start), and all epochs."""
+    """The network that a training keeps, the epoch it is of (0: the start), and all epochs."""
 
     graph: Graph
     best: int
@@ -267,7 +269,7 @@ class _Run:
             return torch.cat([teacher(x.to(self.device)) for x in self.x.split(GROUP)])
 
     def _measure(self, mean: float) -> None:
-        """Score the held samples; the first network and every better one is kept."""
+        """Score the held samples; the first network is kept, and every better one, or every one."""
         total, right = 0.0, 0
         with torch.no_grad():
             for which in self.held.split(GROUP):
@@ -279,7 +281,8 @@ class _Run:
         before = self.epochs[self.best] if self.epochs else None
         self.epochs.append(made)
         better = before is None or (made.agreeing, -made.held_loss) > (before.agreeing, -before.held_loss)
-        if before is None or (better and math.isfinite(made.held_loss)):
+        is_kept = better or self.settings.keep == "last"
+        if before is None or (is_kept and math.isfinite(made.held_loss)):
             self.best, self.kept = made.number, self.latents()
 
     def _sizes(self) -> list[float]:

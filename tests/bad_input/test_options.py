@@ -32,7 +32,11 @@ pytestmark = pytest.mark.filterwarnings("error")  # a warning would stand above 
         (["list", "bords"], "'bords' is not one of", "bitwright list --help"),
         (["list"], "Missing argument", "bitwright list --help"),
         (["opt", "tiny.onnx", "--passes", "fuse-pooling{only=a}"], "no conv2d is named 'a'", "they are conv1"),
-        (["compile", "tiny.onnx", "--target", "pynq", "--fps", "1e12"], "1e+12 frames a second are more", "lower --fps"),
+        (
+            ["compile", "tiny.onnx", "--target", "pynq", "--fps", "1e12"],
+            "1e+12 frames a second are more",
+            "lower --fps",
+        ),
     ],
 )
 def test_names_that_do_not_exist(arguments: list[str], first: str, way_out: str, refused: Refused) -> None:

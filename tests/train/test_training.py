@@ -21,7 +21,7 @@ from bitwright.retraining import in_formats
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'bitwright[train]'")
 
 from bitwright.train.settings import Settings  # noqa: E402
-from bitwright.train.training import Trained, train  # noqa: E402
+from bitwright.train.training import Trained, held_back, train  # noqa: E402
 
 TEXT = """\
 graph @small {
@@ -90,6 +90,19 @@ def test_labels_teach_a_quantised_network(float_network: Graph) -> None:
         number = value.tensor_type.number
         if number is not None:
             np.testing.assert_array_equal(number.quantize(value.tensor.data), value.tensor.data)
+
+
+def test_the_last_epoch_is_kept_where_that_is_wanted(float_network: Graph) -> None:
+    """What is trained on has wrong labels, and the start alone gives those that the held samples have."""
+    x, y = samples()
+    held, shown = held_back(len(x), QUICK.seed)
+    y[held] = evaluate(float_network, {"image": x[held]})["shares"].argmax(1)
+    y[shown] = (y[shown] + 1) % 4
+    best, last = (train(float_network, x, y, replace(QUICK, keep=keep)) for keep in ("best", "last"))
+    assert best.epochs[1:] == last.epochs[1:]
+    assert (best.best, last.best) == (0, QUICK.epochs)
+    assert accuracy(last.graph, x[held], y[held]) == pytest.approx(last.epochs[-1].agreeing)
+    assert accuracy(best.graph, x[held], y[held]) == 1 > last.epochs[-1].agreeing
 
 
 def test_biases_of_formats_are_learned_where_that_is_wanted(float_network: Graph) -> None:

@@ -45,6 +45,13 @@ USUAL = Settings()
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order, distortions and splits."
 )
+@click.option(
+    "--keep",
+    type=click.Choice(["best", "last"]),
+    default=USUAL.keep,
+    show_default=True,
+    help="The epoch that is best on held samples, or the last: where an earlier training saw those samples.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output, if there is one.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="An .ir or .onnx (default: build/<name>-retrained.ir)."
@@ -63,7 +70,7 @@ def command(
     """Train MODEL a little more, with its formats' rounding in the loop.
 
     It learns from labels, from a teacher (--teacher, or MODEL itself where --formats are given), or from both. The
-    best epoch by a tenth of the training samples is written, the start if none is better.
+    best epoch by a tenth of the training samples is written, the start if none is better; or the last (--keep last).
     """
     from bitwright.ir.errors import CompileError
     from bitwright.ir.files import load, save
@@ -84,7 +91,7 @@ def command(
         found = retrain(
             graph,
             data,
-            Settings(**{name: given[name] for name in ("epochs", "batch", "rate", "seed", "learn_biases")}),
+            Settings(**{name: given[name] for name in ("epochs", "batch", "rate", "seed", "learn_biases", "keep")}),
             teacher=taught,
             labels=not given["no_labels"],
             augment=given["augment"],

@@ -17,7 +17,8 @@ from bitwright.ir.files import load
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     data = network().SerializeToString()
-    no_graph = "not an ONNX model, or cut short (it has no graph)"
+    way_out = "\n  help: give an .onnx or .ir file; one that was cut short is to be exported or copied again"
+    no_graph = "not an ONNX model, or cut short (it has no graph)" + way_out
     for content in (b"", b"\x08\x08", onnx.ModelProto(ir_version=8).SerializeToString()):
         path.write_bytes(content)
         assert refused(path) == no_graph

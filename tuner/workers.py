@@ -6,11 +6,12 @@ machine with others has one onnxruntime thread.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pickle
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,7 +138,8 @@ def _client(address: str) -> Any:
     except ImportError as error:
         raise CompileError("--cluster needs Dask", help="pip install 'bitwright[cluster]'") from error
     try:
-        client = _connected(distributed, address)
+        _knock(distributed, address)
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         said = (str(error).splitlines() or [""])[0]
         raise CompileError(
@@ -153,16 +155,21 @@ def _client(address: str) -> Any:
     return client
 
 
-def _connected(distributed: Any, address: str) -> Any:
-    """Dask's client of an address.
+def _knock(distributed: Any, address: str) -> None:
+    """Connects to an address once, without a client.
 
-    Dask asserts that the thread of its event loop runs after ten seconds, which a machine that stood still for as long
-    fails: it is asked once more.
+    A client that is refused is left half open, and whenever it is collected as garbage it takes the lock under which
+    the next client starts, even in the midst of that start, which then stands still for ever.
+    Raises OSError if nobody answers, ValueError for what is no address.
     """
-    try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except AssertionError:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+
+    async def connect() -> None:
+        comm = await distributed.comm.connect(address, timeout=CONNECT_SECONDS)
+        await comm.close()
+
+    # In a thread of its own, as a notebook's has a running event loop already.
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, connect()).result()
 
 
 _judge: Judge | None = None

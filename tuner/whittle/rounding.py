@@ -5,14 +5,18 @@ A layer y = W x whose weights become Q changes its output by E x, E = Q - W. Ove
     damage(Q) = sum |E x|^2 = tr(E H E^T)
 
 is made small column by column, as GPTQ does (Frantar et al., 2022): each column is rounded, and what that changes in
-the output is made up for by the columns still to come. With R R^T = H, R upper triangular, the damage is |E R|^2, of
+the output is made up for by the columns still to come. With T^T T = H, T lower triangular, the damage is |E T^T|^2, of
 which each column has its own share, left to it by those before,
 
-    q_j = Q(w_j - sum_{i < j} e_i R[i, j] / R[j, j])
+    q_j = Q(w_j - sum_{i < j} e_i T[j, i] / T[j, j])
 
-which are the numbers that GPTQ finds by the Cholesky factor of H^-1, without an inverse;
-columns of large H[j, j] first. Sweeps of coordinate descent follow: each column again takes the best number given all
-the others. Rows do not interact: each has a format of its own, and one call serves many formats at once.
+which are the numbers that GPTQ finds by the Cholesky factor of H^-1, without an inverse; columns of large H[j, j]
+first. Sweeps of coordinate descent follow: each column again takes the best number given all the others,
+
+    q_j = Q(q_j - sum_i (q_i - w_i) H[j, i] / H[j, j])
+
+Rows do not interact: each has a format of its own, and one call serves many formats at once. All numbers of a row are
+in units of its format's step, which is a power of two, so that rounding is to whole numbers.
 """
 
 from __future__ import annotations
@@ -26,25 +30,38 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical
 from bitwright.passes.moments import Matrix
+from bitwright.tuner.whittle.factor import BLOCK, lower_factor
 
 Single = NDArray[np.float32]
 
 DAMPING = 0.01
-BLOCK = 64
+_EXPONENT = np.int32(0x7F800000)
+_HALF_AN_EXPONENT = np.int32(0x00400000)
+"""Bits of single precision."""
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """H [inputs, inputs] of a layer, damped, and its factor R with the inputs in `order`; in the precision of H."""
+    """H [inputs, inputs] of a layer, damped, and its factor T with the inputs in `order`; in the precision of H."""
 
     h: Matrix | Single
     order: NDArray[np.int64]
     factor: Matrix | Single
 
     @cached_property
-    def single(self) -> tuple[Single, Single]:
-        """h and factor in single precision, made once for all roundings."""
-        return self.h.astype(np.float32, copy=False), self.factor.astype(np.float32, copy=False)
+    def single(self) -> Single:
+        """h in single precision, made once for all roundings."""
+        return self.h.astype(np.float32, copy=False)
+
+    @cached_property
+    def shares(self) -> Single:
+        """T[j, i] / T[j, j]: what an error of column i moves column j by."""
+        return self.factor.astype(np.float32) / np.diagonal(self.factor).astype(np.float32)[:, None]
+
+    @cached_property
+    def slopes(self) -> Single:
+        """H[j, i] / H[j, j]: how far from its best an error of column i puts column j."""
+        return self.single / np.diagonal(self.single)[:, None]
 
     @classmethod
     def of(cls, h: Matrix | Single) -> Curvature:
@@ -52,9 +69,7 @@ class Curvature:
         damped = h.copy()
         damped[np.diag_indices(len(h))] += max(DAMPING * float(np.diagonal(h).mean()), 1e-12)
         order = np.argsort(np.negative(np.diagonal(damped)), kind="stable")
-        turned = order[::-1]  # turned around, R is the lower triangular factor that LAPACK knows
-        factor = np.linalg.cholesky(damped[np.ix_(turned, turned)])
-        return cls(damped, order, np.ascontiguousarray(factor[::-1, ::-1]))
+        return cls(damped, order, lower_factor(damped.take(order, 0).take(order, 1)))
 
 
 class Grid:
@@ -74,58 +89,60 @@ class Grid:
         self.low = np.where(np.repeat([format.n_s for format in formats], counts), -self.high, np.float32(0))
         self.is_binary = np.repeat([format.n_e == format.n_f == 0 for format in formats], counts)
         self.has_binary = bool(self.is_binary.any())
-        self.most = np.log2(self.high)
 
-    def nearest(self, column: Single) -> Single:
-        """The nearest numbers [rows]."""
-        scaled = column / self.step
+    def round(self, column: Single, out: Single) -> None:
+        """The nearest numbers [rows], all in units of the steps."""
         if self.is_power:  # 2^e for 1.5 2^(e-1) <= |x| < 1.5 2^e, and 0 up to half the smallest
-            part, exponent = np.frexp(scaled)
-            size = np.exp2(np.minimum(np.maximum(exponent - 1 + (np.abs(part) >= 0.75), 0), self.most))
-            powers = np.where(np.abs(scaled) > 0.5, np.copysign(size, part), 0)
-            return np.asarray(powers * self.step, np.float32)
-        codes = np.minimum(np.maximum(np.rint(scaled), self.low), self.high)
+            powers = (column.view(np.int32) + _HALF_AN_EXPONENT & _EXPONENT).view(np.float32)
+            np.minimum(np.maximum(powers, np.float32(1), out=powers), self.high, out=powers)
+            np.copysign(powers, column, out=out)
+            out *= np.abs(column) > 0.5
+            return
+        np.rint(column, out=out)
+        np.maximum(out, self.low, out=out)
+        np.minimum(out, self.high, out=out)
         if self.has_binary:
-            codes = np.where(self.is_binary, np.where(column >= 0, np.float32(1), np.float32(-1)), codes)
-        return np.asarray(codes * self.step, np.float32)
+            out[:] = np.where(self.is_binary, np.where(column >= 0, np.float32(1), np.float32(-1)), out)
 
 
 def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
     """tr(E H E^T) row by row, from products in single precision: float64 [outputs]."""
     e = (q - w).astype(np.float32)
-    return np.asarray(np.einsum("ij,ij->i", e @ curvature.single[0], e, dtype=np.float64))
+    return np.asarray(np.einsum("ij,ij->i", e @ curvature.single, e, dtype=np.float64))
 
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
-    h, factor = curvature.single
-    columns = np.ascontiguousarray(w.T, np.float32)
-    left = columns[curvature.order]
-    q, errors = np.empty_like(left), np.empty_like(left)
-    for start in range(0, len(left), BLOCK):
-        stop = min(start + BLOCK, len(left))
-        before = factor[:start, start:stop].T @ errors[:start]
-        for j in range(start, stop):
-            sums = before[j - start] + factor[start:j, j] @ errors[start:j]
-            q[j] = grid.nearest(left[j] - sums / factor[j, j])
-            errors[j] = q[j] - left[j]
-    result = np.empty_like(q)
-    result[curvature.order] = q
+    columns = np.ascontiguousarray((w / grid.step[:, None]).T, np.float32)
+    q = np.empty_like(columns)
+    q[curvature.order] = _propagated(columns[curvature.order], curvature.shares, grid)
     for _ in range(sweeps):
-        if not _descend(columns, result, h, grid):
+        if not _descend(columns, q, curvature.slopes, grid):
             break
-    return result.T
+    return (q * grid.step).T
 
 
-def _descend(w: Single, q: Single, h: Single, grid: Grid) -> bool:
-    """One sweep of coordinate descent on q [inputs, rows], in place; whether anything moved."""
-    slope = h @ (q - w)
-    steps = np.zeros_like(q)
+def _propagated(columns: Single, shares: Single, grid: Grid) -> Single:
+    """Columns [inputs, rows] rounded in turn, each after what the errors of those before leave to it."""
+    q, errors = np.empty_like(columns), np.empty_like(columns)
     for start in range(0, len(q), BLOCK):
         stop = min(start + BLOCK, len(q))
-        before = slope[start:stop] + h[start:stop, :start] @ steps[:start]
+        block = columns[start:stop] - shares[start:stop, :start] @ errors[:start]
         for j in range(start, stop):
-            best = grid.nearest(q[j] - (before[j - start] + h[j, start:j] @ steps[start:j]) / h[j, j])
-            steps[j] = best - q[j]
-            q[j] = best
+            grid.round(block[j - start] - shares[j, start:j] @ errors[start:j], q[j])
+            np.subtract(q[j], columns[j], out=errors[j])
+    return q
+
+
+def _descend(columns: Single, q: Single, slopes: Single, grid: Grid) -> bool:
+    """One sweep of coordinate descent on q [inputs, rows], in place; whether anything moved."""
+    best = q - slopes @ (q - columns)
+    steps = np.empty_like(q)
+    for start in range(0, len(q), BLOCK):
+        stop = min(start + BLOCK, len(q))
+        block = best[start:stop] - slopes[start:stop, :start] @ steps[:start]
+        for j in range(start, stop):
+            before = q[j].copy()
+            grid.round(block[j - start] - slopes[j, start:j] @ steps[start:j], q[j])
+            np.subtract(q[j], before, out=steps[j])
     return bool(steps.any())

@@ -4,7 +4,7 @@
 
 For each network and tolerance: bits of the default objective over all layers, accuracy on held-out images,
 measurements, cost in full-set equivalents (images x share of the network that was run / images of the search), wall
-time. Searched on the first training images (10,000 of MNIST; 5,000 of CIFAR-10), measured on all 10,000 test images.
+time. Searched on the first 10,000 training images, measured on all 10,000 test images.
 `paper` is libnumber's own space (42 formats a tensor, weights layer by layer, one format for all inputs), `full` what
 bitwright's hardware takes, layer by layer, `channels` the same with pruning of channels (`--prune auto`), `groups` with
 groups of channels that have widths of their own (`--channel-groups auto`), `channels+groups` with both; `tiny` has
@@ -49,7 +49,7 @@ NETWORKS = {
 }
 TOLERANCES = (0.07, 0.01)
 JOBS = 2
-SEARCHED = {"mnist": 10_000, "cifar10": 5_000}
+SEARCHED = 10_000
 CASES = (
     ("whittle", "channels+groups", "both"),
     ("whittle", "channels", "both"),
@@ -109,12 +109,11 @@ def images(name: str, cifar10: Path | None) -> tuple[Samples, Samples] | None:
     else:
         with np.load(cifar10) as arrays:
             parts = tuple(arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))  # type: ignore[assignment]
-    count = SEARCHED[name]
     scale = np.float32(1 if parts[0].dtype == np.float32 else 255)
-    x_train, x_test = (part.astype(np.float32) / scale for part in (parts[0][:count], parts[2]))
+    x_train, x_test = (part.astype(np.float32) / scale for part in (parts[0][:SEARCHED], parts[2]))
     assert parts[1] is not None
     assert parts[3] is not None
-    return Samples(x_train, parts[1][:count].astype(np.int64)), Samples(x_test, parts[3].astype(np.int64))
+    return Samples(x_train, parts[1][:SEARCHED].astype(np.int64)), Samples(x_test, parts[3].astype(np.int64))
 
 
 def run(

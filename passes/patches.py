@@ -43,22 +43,22 @@ def places_of(node: Node) -> int:
     return math.prod(dim for dim in (node.results[0].tensor_type.shape or ())[2:] if isinstance(dim, int))
 
 
-def patches(node: Node, x: Array, rounding: Rounding | None = None) -> Rows:
-    """For each group, the inputs [rows, inputs of a sum] of a layer on samples x; at most about 8,192 rows.
+def patches(node: Node, x: Array, rounding: Rounding | None = None, most_rows: int = MOST_ROWS) -> Rows:
+    """For each group, the inputs [rows, inputs of a sum] of a layer on samples x; at most about `most_rows` rows.
 
     rounding: what a layer's inputs become, which padding does not.
     """
     if node.op == "dense":
         rows = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
         return [rows if rounding is None else np.asarray(rounding(rows), np.float32)]
-    taken, inside = _windows(node, x)
+    taken, inside = _windows(node, x, most_rows)
     if rounding is not None:
         taken = rounding(taken)
     rows = np.where(inside, taken, np.float32(0)).astype(np.float32, copy=False)
     return [part.reshape(len(part), -1) for part in np.split(rows, group_count(node), 1)]
 
 
-def _windows(node: Node, x: Array) -> tuple[Array, NDArray[np.bool_]]:
+def _windows(node: Node, x: Array, most_rows: int) -> tuple[Array, NDArray[np.bool_]]:
     """Windows [rows, channels, kernel] of x, and which places of them [rows, 1, kernel] lie within the image."""
     kernel = (node.operand(1).tensor_type.static_shape or ())[2:]
     rank = len(kernel)
@@ -68,7 +68,7 @@ def _windows(node: Node, x: Array) -> tuple[Array, NDArray[np.bool_]]:
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     sizes = zip(x.shape[2:], pads[:rank], pads[rank:], spans, strides, strict=True)
     places = tuple((size + first + last - span) // step + 1 for size, first, last, span, step in sizes)
-    chosen = _chosen(len(x), math.prod(places))
+    chosen = _chosen(len(x), math.prod(places), max(1, most_rows // max(len(x), 1)))
     corners = np.unravel_index(chosen.reshape(-1), places)
     samples = np.repeat(np.arange(len(x)), chosen.shape[1]).reshape(-1, *(1,) * rank)
     inside: NDArray[np.bool_] = np.ones((chosen.size, *kernel), np.bool_)
@@ -84,9 +84,8 @@ def _windows(node: Node, x: Array) -> tuple[Array, NDArray[np.bool_]]:
 
 
 @cache
-def _chosen(samples: int, places: int) -> NDArray[np.int64]:
-    """Places of every sample [samples, some]: all, or others for every sample, the same at every call."""
-    keep = max(1, MOST_ROWS // max(samples, 1))
+def _chosen(samples: int, places: int, keep: int) -> NDArray[np.int64]:
+    """Places of every sample [samples, some]: all, or `keep` others for every sample, the same at every call."""
     if places <= keep:
         return np.broadcast_to(np.arange(places), (samples, places))
     return np.argsort(np.random.default_rng(0).random((samples, places)), axis=1)[:, :keep].copy()

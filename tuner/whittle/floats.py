@@ -17,7 +17,7 @@ from bitwright.backends.simulation.score import by_class
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
 
-SAMPLES, LEAST_SAMPLES = 1000, 32
+SAMPLES, LEAST_SAMPLES = 2000, 32
 MOST_BYTES = 1 << 30
 """Of the values that are kept of the samples, and of those that are kept of more."""
 

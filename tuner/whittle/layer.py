@@ -88,7 +88,7 @@ class Statistics:
         """One for each group."""
         return [group.curvature for group in self.groups]
 
-    def fit(self, formats: Sequence[Canonical], sweeps: int = 1) -> list[Fitted]:
+    def fit(self, formats: Sequence[Canonical], sweeps: int = 2) -> list[Fitted]:
         """The best numbers in every format (FIXED, BIN and EXP, of the layer or an output channel).
 
         sweeps: of coordinate descent.

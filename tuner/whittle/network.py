@@ -20,7 +20,7 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Array, Tensor
-from bitwright.passes.patches import Rows, inputs_of, patches, places_of
+from bitwright.passes.patches import Rounding, Rows, inputs_of, patches, places_of
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
@@ -31,6 +31,7 @@ from bitwright.tuner.whittle.layer import ENOUGH, Fitted, Statistics
 
 MOST_BYTES = 1 << 30
 MOST_VALUES = 50_000
+MOST_ROWS = 16_384  # of the inputs of a layer's sums
 KEPT = 8
 MOST_EXPONENT_BITS = 7
 COARSE = 2  # up to so many bits, second-order rounding wants other biases than rounding to nearest
@@ -67,7 +68,7 @@ class Network:
     ) -> None:
         """x: images, which all pass through the float network once (for the caller to count).
 
-        The values at all cuts are kept of the first 1,000 (or as many as 1 GB holds), the inputs of layers that have
+        The values at all cuts are kept of the first 2,000 (or as many as 1 GB holds), the inputs of layers that have
         many for so few samples of as many as they need. fitted: how many images numbers may be fitted to, the first
         ones; all by default.
         """
@@ -111,11 +112,15 @@ class Network:
 
     # ---- formats of single tensors
 
+    def patches(self, node: Node, x: Array, rounding: Rounding | None = None) -> Rows:
+        """The inputs that a layer's weights meet, of as many places as numbers are fitted to."""
+        return patches(node, x, rounding, MOST_ROWS)
+
     def float_rows(self, target: Target) -> Rows:
         """The float inputs that a layer's weights meet."""
         if target.layer not in self.rows:
             node = self.node(target)
-            self.rows[target.layer] = patches(node, self.floats.values[node.operand(0).name])
+            self.rows[target.layer] = self.patches(node, self.floats.values[node.operand(0).name])
         return self.rows[target.layer]
 
     def statistics_of(self, target: Target) -> Statistics:
@@ -123,7 +128,7 @@ class Network:
         if target.layer not in self.float_statistics:
             node, rows = self.node(target), self.float_rows(target)
             if node.operand(0).name in self.floats.further:
-                more = patches(node, self.floats.further[node.operand(0).name])
+                more = self.patches(node, self.floats.further[node.operand(0).name])
                 rows = [np.concatenate(both) for both in zip(rows, more, strict=True)]
             self.float_statistics[target.layer] = Statistics(node, rows)
         return self.float_statistics[target.layer]
@@ -206,7 +211,7 @@ class Network:
             self.problem.charge(len(self.cuts.x) * self.cuts.share(state.place, place))
             name = node.operand(0).name
             number = graph.values[name].tensor_type.number
-            x = patches(node, values[name], None if number is None else number.quantize)
+            x = self.patches(node, values[name], None if number is None else number.quantize)
             statistics = Statistics(node, x, self.float_rows(target), self.statistics_of(target))
             if len(self.reached) >= KEPT:
                 self.reached.pop(next(iter(self.reached)))

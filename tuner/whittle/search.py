@@ -31,7 +31,6 @@ from threadpoolctl import threadpool_limits
 from bitwright.backends.simulation.score import hits
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
-from bitwright.passes.patches import inputs_of
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import OutOfTime, Problem
@@ -47,7 +46,6 @@ ROUNDS = 3
 ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
 WORTH = 0.005  # the share of the objective that a validation must be expected to save
 FEW = 32  # images that are fitted to, however few there are
-WIDE = 2048  # inputs of a layer, from which on its matrices are worth several threads, which else wait for each other
 REACH = 1  # widths to either side that are measured again in context
 
 
@@ -56,9 +54,7 @@ def search(problem: Problem) -> Candidate:
     judge = problem.judge
     if not isinstance(judge, SimulationJudge):
         raise CompileError("whittle needs the network itself, not a command", help="--algorithm libnumber")
-    layers = [node for node in judge.graph.nodes if node.op in ("conv2d", "dense")]
-    is_wide = max(map(inputs_of, layers), default=0) >= WIDE
-    with threadpool_limits(judge.threads or None if is_wide else 1, "blas"):
+    with threadpool_limits(1, "blas"):  # more threads wait for each other: long, where others use the cores too
         return _Whittle(problem, judge).run()
 
 

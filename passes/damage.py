@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from bitwright.ir.graph import Graph, Node
 from bitwright.passes.base import Context
 from bitwright.passes.channels import Channels, layers
-from bitwright.passes.moments import LEAST_RIDGE, RIDGE, Matrix, gram
+from bitwright.passes.cholesky import Matrix
+from bitwright.passes.moments import LEAST_RIDGE, RIDGE, gram
 from bitwright.passes.patches import group_count, patches
 from bitwright.passes.walk import Walk, affordable
 

@@ -10,26 +10,24 @@ is the W' that makes mean |t - W' x'|^2 + r |W' - W|^2 least: the ridge r keeps 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64]
+from bitwright.passes.cholesky import Matrix, Single, solved
 
 RIDGE = 0.01  # of the mean diagonal of H
 LEAST_RIDGE = 1e-12  # where an input never changes
 
 
-def gram(x: NDArray[np.float32]) -> Matrix:
+def gram(x: Single) -> Matrix:
     """H of centred inputs [rows, inputs]: float64 [inputs, inputs]."""
     return (x.T @ x).astype(np.float64) / len(x)
 
 
 def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matrix:
     """W' from W [outputs, inputs], H and C = `change` [outputs, inputs]; `ridge` in mean diagonals of H."""
-    r = max(ridge * np.trace(h) / len(h), LEAST_RIDGE) * np.eye(len(h))
-    return np.asarray(w + np.linalg.solve(h + r, change.T).T)
+    return np.asarray(w + solved(_raised(h, max(ridge * np.trace(h) / len(h), LEAST_RIDGE)), change.T).T)
 
 
-def fitted(w: Matrix, x: Matrix | NDArray[np.float32], missing: Matrix, ridge: float = RIDGE) -> Matrix:
+def fitted(w: Matrix, x: Matrix | Single, missing: Matrix, ridge: float = RIDGE) -> Matrix:
     """W' from centred inputs x [rows, inputs] and t - W x [rows, outputs].
 
     With more inputs than rows, from the Gram matrix of the rows: (x^T x / n + r I)^-1 x^T = x^T (x x^T / n + r I)^-1.
@@ -37,6 +35,12 @@ def fitted(w: Matrix, x: Matrix | NDArray[np.float32], missing: Matrix, ridge: f
     count, inputs = x.shape
     if inputs <= count:
         return refitted(w, gram(x.astype(np.float32)), missing.T @ x / count, ridge)
-    r = max(ridge * float(np.square(x).mean()), LEAST_RIDGE)
-    rows = (x @ x.T).astype(np.float64) / count + r * np.eye(count)
-    return np.asarray(w + np.linalg.solve(rows, missing).T @ x / count)
+    rows = _raised((x @ x.T).astype(np.float64) / count, max(ridge * float(np.square(x).mean()), LEAST_RIDGE))
+    return np.asarray(w + (solved(rows, missing) / count).astype(x.dtype).T @ x)
+
+
+def _raised(h: Matrix, ridge: float) -> Matrix:
+    """h + ridge I."""
+    raised = h.copy()
+    raised[np.diag_indices(len(h))] += ridge
+    return raised

@@ -20,7 +20,8 @@ from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.accumulators import derive
 from bitwright.passes.base import Context, Pass, Reference, Span
 from bitwright.passes.channels import layers
-from bitwright.passes.moments import RIDGE, Matrix, fitted
+from bitwright.passes.cholesky import Matrix
+from bitwright.passes.moments import RIDGE, fitted
 from bitwright.passes.patches import Rows, patches
 from bitwright.passes.walk import Walk, affordable
 

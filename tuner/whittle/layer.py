@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.passes.moments import RIDGE, Matrix, fitted, gram, refitted
+from bitwright.passes.cholesky import Matrix
+from bitwright.passes.moments import RIDGE, fitted, gram, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
@@ -78,7 +79,8 @@ class Statistics:
         h = gram(here) if known is None else None
         curvature = Curvature.of(h) if h is not None else known
         assert curvature is not None
-        missing = ((exact - exact_mean - here) @ w.astype(np.float32).T).astype(np.float64)
+        change = (exact - x) @ w.astype(np.float32).T
+        missing = (change - change.mean(0) if self.bias is not None else change).astype(np.float64)
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
         better = fitted(w, here, missing, ridge) if h is None else refitted(w, h, missing.T @ here / len(x), ridge)
         return _Group(better, curvature, w @ exact_mean - better @ mean, mean.astype(np.float64))

@@ -29,10 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical
-from bitwright.passes.moments import Matrix
-from bitwright.tuner.whittle.factor import BLOCK, lower_factor
-
-Single = NDArray[np.float32]
+from bitwright.passes.cholesky import BLOCK, Matrix, Single, lower_factor
 
 DAMPING = 0.01
 _EXPONENT = np.int32(0x7F800000)

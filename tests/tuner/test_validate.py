@@ -77,7 +77,7 @@ def test_clear_answers_are_right_and_cheap(
 def test_the_accuracy_is_exact_and_runs_no_image_twice(make_problem: Callable[..., Problem]) -> None:
     test, judge = made(make_problem, 0.005, 0.01, 1)
     assert test.tested(CANDIDATE).holds
-    assert test.holds(CANDIDATE)
+    assert test.measured(CANDIDATE).holds
     assert test.problem.accuracy(CANDIDATE) == judge.right.mean()
     assert (judge.asked == 1).all()
 
@@ -93,7 +93,7 @@ def test_a_margin_is_so_many_deviations_of_the_loss(make_problem: Callable[..., 
         test, judge = made(make_problem, loss, 0.01, seed, margin)
         lost = int(test.reference.sum()) - int(judge.right.sum())
         deviation = math.sqrt(int((test.reference != judge.right).sum()))
-        assert test.holds(CANDIDATE) == (lost + margin * deviation <= test.allowed)
+        assert test.measured(CANDIDATE).holds == (lost + margin * deviation <= test.allowed)
         distance = (lost + margin * deviation - test.allowed) / deviation
         if abs(distance) > 1.5:
             clear += 1
@@ -117,7 +117,7 @@ def test_losses_are_those_from_the_reference(make_problem: Callable[..., Problem
     again = Validation(test.problem, test.judge, np.zeros((IMAGES, 2)), test.reference)
     assert again.allowed - test.allowed == pytest.approx(int(whole.sum()) - int(test.reference.sum()))
     lost = int(whole.sum()) - int(judge.right.sum())
-    assert again.holds(CANDIDATE) == (lost <= again.allowed)
+    assert again.measured(CANDIDATE).holds == (lost <= again.allowed)
     assert test.problem.accuracy(CANDIDATE) == judge.right.mean()
 
 
@@ -132,7 +132,7 @@ def test_images_that_were_fitted_to_are_not_tested_on(
     assert test.allowed == pytest.approx((1 - fitted / IMAGES) * whole.allowed)
     assert test.tested(CANDIDATE).holds == holds
     assert judge.asked[:fitted].sum() == 0
-    assert test.holds(CANDIDATE) == holds
+    assert test.measured(CANDIDATE).holds == holds
     assert test.problem.accuracy(CANDIDATE) == judge.right.mean()
     assert (judge.asked == 1).all()
 

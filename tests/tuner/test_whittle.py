@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from bitwright.tuner.space import uniform
 from bitwright.tuner.tune import Options, Tuned
 from bitwright.tuner.whittle.search import _Whittle
 from bitwright.tuner.whittle.sensitivity import along
-from bitwright.tuner.whittle.validate import Validation
+from bitwright.tuner.whittle.validate import Outcome, Validation
 from bitwright.tuning import tune
 
 LENET = Path(__file__).parents[2] / "models" / "lenet5.onnx"
@@ -207,24 +208,52 @@ def test_what_is_refused_at_the_end_is_not_taken_when_the_time_is_over(
     """The cheapest that was accepted does not hold with the margin, and the time ends with the search."""
     refused: list[str] = []
 
-    def holds(validation: Validation, candidate: Candidate) -> bool:
+    def measured(validation: Validation, candidate: Candidate) -> Outcome:
         found = real(validation, candidate)
-        if not refused and found:
+        if not refused and found.holds:
             refused.append(candidate.key)
-        return found and candidate.key not in refused
+        return replace(found, holds=found.holds and candidate.key not in refused)
 
-    def explore(search: _Whittle) -> None:
+    def explore(search: _Whittle) -> bool:
         explored(search)
         raise OutOfTime
 
-    real, explored = Validation.holds, _Whittle.explore
-    monkeypatch.setattr(Validation, "holds", holds)
+    real, explored = Validation.measured, _Whittle.explore
+    monkeypatch.setattr(Validation, "measured", measured)
     monkeypatch.setattr(_Whittle, "explore", explore)
     found = tune(LENET, str(digits))
     assert not found.complete
     assert refused == [lenet.candidate.key]
     assert found.candidate.key not in refused
     assert found.cost > lenet.cost
+
+
+def test_a_search_goes_on_where_all_that_it_accepted_is_refused(
+    lenet: Tuned, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looked as if it held on a part of the images does not on all of them: dearer formats do."""
+    rounds: list[set[str]] = []
+
+    def measured(validation: Validation, candidate: Candidate) -> Outcome:
+        found = real(validation, candidate)
+        if len(rounds) > 1:
+            return found
+        rounds[0].add(candidate.key)
+        return replace(found, holds=False, lost=validation.allowed + 1)
+
+    def explore(search: _Whittle) -> bool:
+        rounds.append(set())
+        return explored(search)
+
+    real, explored = Validation.measured, _Whittle.explore
+    monkeypatch.setattr(Validation, "measured", measured)
+    monkeypatch.setattr(_Whittle, "explore", explore)
+    found = tune(LENET, str(digits))
+    assert len(rounds) == 2
+    assert lenet.candidate.key in rounds[0]
+    assert found.candidate.key not in rounds[0]
+    assert lenet.cost < found.cost < found.float_cost / 4
+    assert found.accuracy >= found.least
 
 
 WEIGHTS = {"a": (12, 12), "b": (12, 12), "d": (4, 12)}

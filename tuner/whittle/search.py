@@ -90,20 +90,27 @@ class _Whittle:
         self.outcomes: dict[Assignment, Outcome] = {}
         self.losses: dict[Assignment, float] = {}
         self.around = Around(0.0, [])
+        self.fronts: dict[int, tuple[list[Point], list[list[Canonical]]]] = {}
 
     def run(self) -> Candidate:
+        found = None
         try:
-            self.explore()
+            while found is None and self.explore():
+                found = self.measured()
         except OutOfTime as end:
             self.problem.deadline = None  # what was accepted is still measured
-            raise OutOfTime(self.measured()) from end
-        return self.measured()
+            raise OutOfTime(self.measured() or self.problem.float32) from end
+        return found or self.problem.float32
 
-    def explore(self) -> None:
-        """All assignments that are accepted on the way down."""
+    def explore(self) -> bool:
+        """Go down from the cheapest point that holds; whether anything is accepted, after all that is known by now."""
         found = self.started()
-        if found is None or not self.problem.refine:
-            return
+        if found is not None and self.problem.refine:
+            self.refine(found)
+        return found is not None
+
+    def refine(self, found: Assignment) -> None:
+        """Accept cheaper assignments, from one that holds on."""
         for _ in range(ROUNDS):
             self.around = self.measure_around(found)
             better = self.validated(*self.front_around(found), found)
@@ -118,7 +125,9 @@ class _Whittle:
         """The cheapest point that holds on the first front, or None if no format does."""
         for widest in WIDEST:
             self.options = [self.formats(variable, widest) for variable in self.variables]
-            found = self.validated(*self.first_front())
+            if widest not in self.fronts:
+                self.fronts[widest] = self.first_front()
+            found = self.validated(*self.fronts[widest])
             if found is not None:
                 return found
         return None
@@ -263,11 +272,12 @@ class _Whittle:
         known = [damage for damage in damages if damage is not None]
         return self.bracket((found, move), known, (0, self.losses[found]))
 
-    def measured(self) -> Candidate:
-        """The cheapest accepted assignment that also holds on all images."""
+    def measured(self) -> Candidate | None:
+        """The cheapest accepted assignment that also holds on all images; those that do not are refused by then."""
         accepted = [assignment for assignment, outcome in self.outcomes.items() if outcome.holds]
         for assignment in sorted(accepted, key=self.cost):
             candidate = self.network.build(assignment)
-            if self.validation.holds(candidate):
+            self.outcomes[assignment] = self.validation.measured(candidate)
+            if self.outcomes[assignment].holds:
                 return candidate
-        return self.problem.float32
+        return None

@@ -122,7 +122,7 @@ class Validation:
         """The deviation of the loss from one set of images to the next: each change is one more or one less."""
         return math.sqrt(float((changed + (self.sizes - seen) * rates(seen, changed)).sum()))
 
-    def holds(self, candidate: Candidate) -> bool:
+    def measured(self, candidate: Candidate) -> Outcome:
         """Whether the candidate reaches the accuracy on the images of the tests, with the margin, and on all images.
 
         Those that were seen in a test are not run again.
@@ -132,7 +132,9 @@ class Validation:
         fitted = int(self._changes(candidate, "fitted", [self.fitted])[0].sum()) if len(self.fitted) else 0
         right = int(self.reference.sum()) - lost - fitted
         accuracy = self.problem.record(candidate, "full", 0.0, lambda: right / self.judge.images)
-        return lost + self.margin * math.sqrt(changed) <= self.allowed and accuracy >= self.problem.least()
+        scatter = math.sqrt(changed)
+        expected = lost + self.margin * scatter
+        return Outcome(expected <= self.allowed and accuracy >= self.problem.least(), expected, 0.0, scatter)
 
     def _changes(
         self, candidate: Candidate, name: str, part: list[Order]

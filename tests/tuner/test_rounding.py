@@ -104,6 +104,14 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
 # ---- rounding
 
 
+@pytest.mark.parametrize("format", [fixed(3), exp(3)])
+def test_no_zero_has_a_sign(format: Canonical) -> None:
+    w = np.array([[-0.1, 0.1, -2.0], [0.01, -0.01, -0.2]])
+    found = rounded(w, Curvature.of(np.eye(3)), Grid([(format.at(0), 2)]))
+    assert np.any(found == 0)
+    assert not np.any(np.signbit(found[found == 0]))
+
+
 def test_damage_is_the_change_of_the_output() -> None:
     rng = np.random.default_rng(2)
     x, w, q = rng.normal(size=(50, 4)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))

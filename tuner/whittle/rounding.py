@@ -116,7 +116,7 @@ def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Sin
     for _ in range(sweeps):
         if not _descend(columns, q, curvature.slopes, grid):
             break
-    return (q * grid.step).T
+    return (q * grid.step + np.float32(0)).T  # no zero has a sign
 
 
 def _propagated(columns: Single, shares: Single, grid: Grid) -> Single:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.ir.errors import CompileError
+
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
 
@@ -22,7 +24,15 @@ BLOCK = 64
 
 
 def lower_factor(h: Matrix | Single) -> Matrix | Single:
-    """T [n, n] with T^T T = h, in the precision of h. Raises LinAlgError if h is not positive definite."""
+    """T [n, n] with T^T T = h, the second moments of a layer's inputs, in the precision of h.
+
+    Raises CompileError if h is not finite, LinAlgError if it is not positive definite.
+    """
+    if not np.isfinite(h).all():
+        raise CompileError(
+            "a layer's inputs are too large: their squares are no numbers of single precision",
+            help="scale the data, to [0, 1] say; check how the model was made",
+        )
     factor = np.zeros_like(h)
     for start, stop in reversed(_blocks(len(h))):
         rows = h[start:stop, :stop] - factor[stop:, start:stop].T @ factor[stop:, :stop]
@@ -33,7 +43,7 @@ def lower_factor(h: Matrix | Single) -> Matrix | Single:
 
 
 def solved(h: Matrix, b: Matrix) -> Matrix:
-    """X [n, columns] with h X = b. Raises LinAlgError if h is not positive definite."""
+    """X [n, columns] with h X = b. Raises what `lower_factor` does."""
     factor = np.asarray(lower_factor(h), np.float64)
     blocks = [(start, stop, np.linalg.inv(factor[start:stop, start:stop])) for start, stop in _blocks(len(h))]
     x = b.copy()

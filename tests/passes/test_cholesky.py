@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bitwright.ir.errors import CompileError
 from bitwright.passes.cholesky import lower_factor, solved
 
 SIZES = [1, 2, 63, 64, 65, 200]
@@ -36,3 +37,12 @@ def test_equations_have_numpys_answer(size: int) -> None:
 def test_what_is_not_definite_is_refused() -> None:
     with pytest.raises(np.linalg.LinAlgError):
         lower_factor(np.diag([1.0, -1.0, 1.0]))
+
+
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_squares_that_are_no_numbers_are_refused(number: float) -> None:
+    h = definite(70)
+    h[69, 0] = number
+    with pytest.raises(CompileError, match="too large") as caught:
+        solved(h, np.ones((70, 1)))
+    assert "scale the data" in (caught.value.help or "")

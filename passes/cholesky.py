@@ -12,6 +12,8 @@ Products of matrices do nearly all of the work, so that thousands of rows take a
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ from bitwright.ir.errors import CompileError
 
 Matrix = NDArray[np.float64]
 Single = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 
 BLOCK = 64
 
@@ -34,7 +37,7 @@ def lower_factor(h: Matrix | Single) -> Matrix | Single:
             help="scale the data, to [0, 1] say; check how the model was made",
         )
     factor = np.zeros_like(h)
-    for start, stop in reversed(_blocks(len(h))):
+    for start, stop in reversed(blocks(len(h))):
         rows = h[start:stop, :stop] - factor[stop:, start:stop].T @ factor[stop:, :stop]
         corner = np.linalg.cholesky(rows[::-1, start:][:, ::-1])[::-1, ::-1]  # upper, corner corner^T = rows[:, start:]
         factor[start:stop, start:stop] = corner.T
@@ -44,15 +47,20 @@ def lower_factor(h: Matrix | Single) -> Matrix | Single:
 
 def solved(h: Matrix, b: Matrix) -> Matrix:
     """X [n, columns] with h X = b. Raises what `lower_factor` does."""
-    factor = np.asarray(lower_factor(h), np.float64)
-    blocks = [(start, stop, np.linalg.inv(factor[start:stop, start:stop])) for start, stop in _blocks(len(h))]
+    return solved_by(np.asarray(lower_factor(h), np.float64), b)
+
+
+def solved_by(factor: NDArray[Real], b: NDArray[Real]) -> NDArray[Real]:
+    """X [n, columns] with T^T T X = b, of the factor T."""
+    inverses = [(start, stop, np.linalg.inv(factor[start:stop, start:stop])) for start, stop in blocks(len(b))]
     x = b.copy()
-    for start, stop, inverse in reversed(blocks):
+    for start, stop, inverse in reversed(inverses):
         x[start:stop] = inverse.T @ (x[start:stop] - factor[stop:, start:stop].T @ x[stop:])
-    for start, stop, inverse in blocks:
+    for start, stop, inverse in inverses:
         x[start:stop] = inverse @ (x[start:stop] - factor[start:stop, :start] @ x[:start])
     return x
 
 
-def _blocks(count: int) -> list[tuple[int, int]]:
+def blocks(count: int) -> list[tuple[int, int]]:
+    """Where each block of rows starts and stops."""
     return [(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]

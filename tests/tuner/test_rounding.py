@@ -183,6 +183,33 @@ def test_blocks_and_rows_do_not_change_the_answer() -> None:
         np.testing.assert_array_equal(together[3 * number : 3 * number + 3], alone)
 
 
+@pytest.mark.parametrize("inputs", [5, 64, 130])
+@pytest.mark.parametrize("sweeps", [1, 2, 3])
+def test_sweeps_take_the_best_number_of_each_column_in_turn(inputs: int, sweeps: int) -> None:
+    """In double precision and from the whole of H, a number at a time, from the same start."""
+    rng = np.random.default_rng(inputs)
+    curvature, w, grid = curvature_of(rng, inputs), rng.normal(size=(4, inputs)), Grid([(fixed(3, -1), 4)])
+    expected = np.asarray(rounded(w, curvature, grid, 0), np.float64)
+    for _ in range(sweeps):
+        for j in curvature.order:
+            pull = (expected - w) @ curvature.h[j] / curvature.h[j, j]
+            expected[:, j] = fixed(3, -1).quantize(expected[:, j] - pull)
+    found = rounded(w, curvature, grid, sweeps)
+    assert np.mean(found == expected) > 0.98  # that is in single precision
+    np.testing.assert_allclose(doubly(w, found, curvature), doubly(w, expected, curvature), rtol=0.05)
+
+
+@pytest.mark.parametrize("inputs", [1, 7, 130])
+@pytest.mark.parametrize("ridge", [0.01, 1.0])
+def test_ridged_equations_are_solved(inputs: int, ridge: float) -> None:
+    rng = np.random.default_rng(inputs)
+    curvature = curvature_of(rng, inputs)
+    b = rng.normal(size=(inputs, 3))
+    raised = curvature.h + ridge * np.diagonal(curvature.h).mean() * np.eye(inputs)
+    for _ in range(2):  # the factor that was kept gives the same
+        np.testing.assert_allclose(raised @ curvature.solved(ridge, b), b, rtol=1e-3, atol=1e-3)
+
+
 # ---- patches and layers
 
 

@@ -8,8 +8,8 @@ out (the bias makes up for them), H = sum x' x'^T, and
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
-Where x' are few for the number of inputs, they say little of H: the rounding takes that of the float inputs, of which
-there may be more, made once.
+Where x' are few for the number of inputs, they say little of H: that of the float inputs, of which there may be more,
+takes its place, made once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
 from bitwright.passes.cholesky import Matrix
-from bitwright.passes.moments import RIDGE, fitted, gram, refitted
+from bitwright.passes.moments import RIDGE, gram, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
 
@@ -76,13 +76,14 @@ class Statistics:
         if exact is x:
             own = known or Curvature.of(here.T @ here / np.float32(len(x)))
             return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
-        h = gram(here) if known is None else None
-        curvature = Curvature.of(h) if h is not None else known
-        assert curvature is not None
         change = (exact - x) @ w.astype(np.float32).T
-        missing = (change - change.mean(0) if self.bias is not None else change).astype(np.float64)
+        missing = (change - change.mean(0) if self.bias is not None else change).T @ here / np.float32(len(x))
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
-        better = fitted(w, here, missing, ridge) if h is None else refitted(w, h, missing.T @ here / len(x), ridge)
+        if known is not None:
+            curvature, better = known, w + known.solved(ridge, missing.T).T
+        else:
+            h = gram(here)
+            curvature, better = Curvature.of(h), refitted(w, h, missing.astype(np.float64), ridge)
         return _Group(better, curvature, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property

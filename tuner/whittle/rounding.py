@@ -15,6 +15,8 @@ first. Sweeps of coordinate descent follow: each column again takes the best num
 
     q_j = Q(q_j - sum_i (q_i - w_i) H[j, i] / H[j, j])
 
+in the same order. The first rounding leaves T e / diag(T) behind, from which H e takes half a product: H e = T^T (T e).
+
 Rows do not interact: each has a format of its own, and one call serves many formats at once. All numbers of a row are
 in units of its format's step, which is a power of two, so that rounding is to whole numbers.
 """
@@ -22,14 +24,14 @@ in units of its format's step, which is a power of two, so that rounding is to w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical
-from bitwright.passes.cholesky import BLOCK, Matrix, Single, lower_factor
+from bitwright.passes.cholesky import Matrix, Single, blocks, lower_factor, solved_by
 
 DAMPING = 0.01
 _EXPONENT = np.int32(0x7F800000)
@@ -39,11 +41,15 @@ _HALF_AN_EXPONENT = np.int32(0x00400000)
 
 @dataclass(frozen=True)
 class Curvature:
-    """H [inputs, inputs] of a layer, damped, and its factor T with the inputs in `order`; in the precision of H."""
+    """H [inputs, inputs] of a layer, damped, and its factor T with the inputs in `order`; in the precision of H.
+
+    raised: factors of H with ridges, which `solved` came to need.
+    """
 
     h: Matrix | Single
     order: NDArray[np.int64]
     factor: Matrix | Single
+    raised: dict[float, Single] = field(default_factory=dict)
 
     @cached_property
     def single(self) -> Single:
@@ -57,8 +63,25 @@ class Curvature:
 
     @cached_property
     def slopes(self) -> Single:
-        """H[j, i] / H[j, j]: how far from its best an error of column i puts column j."""
-        return self.single / np.diagonal(self.single)[:, None]
+        """H[j, i] / H[j, j], in `order`: how far from its best an error of column i puts column j."""
+        turned = self.single.take(self.order, 0).take(self.order, 1)
+        return turned / np.diagonal(turned)[:, None]
+
+    @cached_property
+    def parts(self) -> Single:
+        """T[i, j] T[i, i] / H[j, j], 0 below the diagonal; slopes = parts @ shares."""
+        factor = self.factor.astype(np.float32)
+        powers = np.diagonal(self.single)[self.order]
+        turned: Single = np.ascontiguousarray((factor * np.diagonal(factor)[:, None]).T)
+        return turned / powers[:, None]
+
+    def solved(self, ridge: float, b: Matrix) -> Single:
+        """X [inputs, columns] with (H + r I) X = b, where r is `ridge` mean diagonals of H; the factor is kept."""
+        if ridge not in self.raised:
+            h = self.h.copy()
+            h[np.diag_indices(len(h))] += ridge * float(np.diagonal(h).mean())
+            self.raised[ridge] = lower_factor(h).astype(np.float32, copy=False)
+        return solved_by(self.raised[ridge], b.astype(np.float32))
 
     @classmethod
     def of(cls, h: Matrix | Single) -> Curvature:
@@ -110,36 +133,53 @@ def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
-    columns = np.ascontiguousarray((w / grid.step[:, None]).T, np.float32)
-    q = np.empty_like(columns)
-    q[curvature.order] = _propagated(columns[curvature.order], curvature.shares, grid)
-    for _ in range(sweeps):
-        if not _descend(columns, q, curvature.slopes, grid):
+    columns = np.ascontiguousarray((w / grid.step[:, None]).T[curvature.order], np.float32)
+    q, shared = _propagated(columns, curvature.shares, grid)
+    off = _upper(curvature.parts, shared) if sweeps else shared
+    for sweep in range(sweeps):
+        steps, lower = _descend(q, off, curvature.slopes, grid)
+        if sweep + 1 == sweeps or not steps.any():
             break
-    return (q * grid.step + np.float32(0)).T  # no zero has a sign
+        off += lower
+        off += _upper(curvature.slopes, steps)
+    found = np.empty_like(q)
+    found[curvature.order] = q
+    return (found * grid.step + np.float32(0)).T  # no zero has a sign
 
 
-def _propagated(columns: Single, shares: Single, grid: Grid) -> Single:
-    """Columns [inputs, rows] rounded in turn, each after what the errors of those before leave to it."""
-    q, errors = np.empty_like(columns), np.empty_like(columns)
-    for start in range(0, len(q), BLOCK):
-        stop = min(start + BLOCK, len(q))
+def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Single]:
+    """Columns [inputs, rows], each rounded after what the errors e of those before leave to it; and shares e."""
+    q, errors, shared = np.empty_like(columns), np.empty_like(columns), np.empty_like(columns)
+    for start, stop in blocks(len(q)):
         block = columns[start:stop] - shares[start:stop, :start] @ errors[:start]
         for j in range(start, stop):
-            grid.round(block[j - start] - shares[j, start:j] @ errors[start:j], q[j])
+            wanted = block[j - start] - shares[j, start:j] @ errors[start:j]
+            grid.round(wanted, q[j])
+            np.subtract(q[j], wanted, out=shared[j])
             np.subtract(q[j], columns[j], out=errors[j])
-    return q
+    return q, shared
 
 
-def _descend(columns: Single, q: Single, slopes: Single, grid: Grid) -> bool:
-    """One sweep of coordinate descent on q [inputs, rows], in place; whether anything moved."""
-    best = q - slopes @ (q - columns)
-    steps = np.empty_like(q)
-    for start in range(0, len(q), BLOCK):
-        stop = min(start + BLOCK, len(q))
-        block = best[start:stop] - slopes[start:stop, :start] @ steps[:start]
+def _descend(q: Single, off: Single, slopes: Single, grid: Grid) -> tuple[Single, Single]:
+    """One sweep of coordinate descent on q [inputs, rows], in place, each column being `off` from its best.
+
+    Returns the steps that the columns took, and what those of the blocks before have added to `off`.
+    """
+    steps, lower = np.empty_like(q), np.empty_like(q)
+    best = q - off
+    for start, stop in blocks(len(q)):
+        np.matmul(slopes[start:stop, :start], steps[:start], out=lower[start:stop])
+        block = best[start:stop] - lower[start:stop]
         for j in range(start, stop):
             before = q[j].copy()
             grid.round(block[j - start] - slopes[j, start:j] @ steps[start:j], q[j])
             np.subtract(q[j], before, out=steps[j])
-    return bool(steps.any())
+    return steps, lower
+
+
+def _upper(matrix: Single, columns: Single) -> Single:
+    """The product with the blocks on and above the diagonal of a matrix."""
+    found = np.empty_like(columns)
+    for start, stop in blocks(len(columns)):
+        np.matmul(matrix[start:stop, start:], columns[start:], out=found[start:stop])
+    return found

@@ -8,8 +8,8 @@ out (the bias makes up for them), H = sum x' x'^T, and
     Q  = rounded(W', H)                             second-order rounding
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
-Where x' are few for the number of inputs, they say little of H: that of the float inputs, of which there may be more,
-takes its place, made once.
+Where x' are few for the number of inputs, they say little of H: the rounding takes that of the float inputs, of which
+there may be more, made once. Where they are fewer than the inputs, W' takes it, too.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Statistics:
         change = (exact - x) @ w.astype(np.float32).T
         missing = (change - change.mean(0) if self.bias is not None else change).T @ here / np.float32(len(x))
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
-        if known is not None:
+        if known is not None and w.shape[1] > len(x):
             curvature, better = known, w + known.solved(ridge, missing.T).T
         else:
             h = gram(here)
-            curvature, better = Curvature.of(h), refitted(w, h, missing.astype(np.float64), ridge)
+            curvature, better = known or Curvature.of(h), refitted(w, h, missing.astype(np.float64), ridge)
         return _Group(better, curvature, w @ exact_mean - better @ mean, mean.astype(np.float64))
 
     @property

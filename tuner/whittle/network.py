@@ -34,7 +34,7 @@ MOST_VALUES = 50_000
 MOST_ROWS = 16_384  # of the inputs of a layer's sums
 KEPT = 8
 MOST_EXPONENT_BITS = 7
-COARSE = 2  # up to so many bits, second-order rounding wants other biases than rounding to nearest
+COARSE = 4  # up to so many bits, second-order rounding wants other biases than rounding to nearest
 
 Assignment = tuple[Canonical, ...]
 """A format for every variable of the space; its bias is not used."""
@@ -85,6 +85,7 @@ class Network:
         self.floats = float_pass(graph, x, len(self.cuts.x), kept, self._needed(), threads, fitted)
         self.kept_bytes = 0
         self.starts: dict[tuple[str, str, int], tuple[Canonical, float]] = {}
+        self.weight_formats: dict[tuple[str, str, int], Canonical] = {}
         self.rows: dict[str, Rows] = {}
         self.float_statistics: dict[str, Statistics] = {}
         self.reached: dict[State, tuple[dict[str, Array], Statistics]] = {}
@@ -134,20 +135,25 @@ class Network:
         return self.float_statistics[target.layer]
 
     def weight_start(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
-        """The format with the biases that suit a layer's weights, and the error of rounding them to nearest."""
+        """The format with the biases that suit a layer's weights rounded to nearest, and the error of that."""
         key = target.name, format.kind, format.width
         if key not in self.starts:
-            statistics = self.statistics_of(target)
-            fit = statistics.start(format, self.per_channel)
-            start = fit.format
-            if format.width <= COARSE:
-                start = statistics.shifted(start)
-            self.starts[key] = start, float(fit.error.sum())
+            fit = self.statistics_of(target).start(format, self.per_channel)
+            self.starts[key] = fit.format, float(fit.error.sum())
         return self.starts[key]
+
+    def weight_format(self, target: Target, format: Canonical) -> Canonical:
+        """The format with the biases that suit a layer's weights."""
+        key = target.name, format.kind, format.width
+        if key not in self.weight_formats:
+            start, _ = self.weight_start(target, format)
+            coarse = format.width <= COARSE
+            self.weight_formats[key] = self.statistics_of(target).shifted(start) if coarse else start
+        return self.weight_formats[key]
 
     def fit_alone(self, target: Target, formats: Sequence[Canonical]) -> list[Fitted]:
         """A layer's numbers in each format, on float inputs, found quickly."""
-        starts = [self.weight_start(target, format)[0] for format in formats]
+        starts = [self.weight_format(target, format) for format in formats]
         return self.statistics_of(target).fit(starts, sweeps=0)
 
     def input_format(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
@@ -198,8 +204,7 @@ class Network:
             )
         node, place = self.node(target), self.place(target)
         values, statistics = self._reached(state, target)
-        start, _ = self.weight_start(target, format)
-        (fitted,) = statistics.fit([start])
+        (fitted,) = statistics.fit([self.weight_format(target, format)])
         return State(state.built.with_format(target, fitted.format, numbers_of(node, fitted)), values, place)
 
     def _reached(self, state: State, target: Target) -> tuple[dict[str, Array], Statistics]:

@@ -13,7 +13,8 @@
 Numbers are fitted to the first half of the images at most, the images of the tests are those after them: how well
 numbers suit the images that they were fitted to says little of others.
 
-What saves less than a two-hundredth of the objective, times the chance that it holds, is not validated.
+What saves less than a two-hundredth of the objective, times the chance that it holds, is not validated; with few
+variables, whose steps are large, what saves less than 6 % of a variable's mean share.
 
 A problem that asks for no refinement ends after 3.
 
@@ -44,7 +45,8 @@ from bitwright.tuner.whittle.validate import Outcome, Validation
 WIDEST = (8, 16)  # bits of the widest formats tried; the second only if the first do not hold
 ROUNDS = 3
 ROUND_WORTH = 0.01  # the share of the objective that a round must have saved for another one
-WORTH = 0.005  # the share of the objective that a validation must be expected to save
+WORTH = 0.06  # the share of a variable's mean share in the objective that a validation must be expected to save
+LEAST_WORTH = 0.005  # in the objective, however many variables there are
 FEW = 32  # images that are fitted to, however few there are
 REACH = 1  # widths to either side that are measured again in context
 
@@ -86,6 +88,7 @@ class _Whittle:
         self.validation = Validation(problem, judge, scores, right, self.network.floats.fitted)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
+        self.worth = max(LEAST_WORTH, WORTH / len(self.variables))
         self.options: list[list[Canonical]] = []
         self.outcomes: dict[Assignment, Outcome] = {}
         self.losses: dict[Assignment, float] = {}
@@ -184,7 +187,7 @@ class _Whittle:
         at = formats.index(own)
         near = formats[max(0, at - REACH) : at + REACH + 1]
         prices = [self.price(found, number, format) for format in near]
-        return near if max(prices) - min(prices) > WORTH * self.cost(found) else [own]
+        return near if max(prices) - min(prices) > self.worth * self.cost(found) else [own]
 
     def price(self, assignment: Assignment, number: int, format: Canonical) -> float:
         """The objective with one variable in another format."""
@@ -230,7 +233,7 @@ class _Whittle:
 
     def is_close(self, bracket: Bracket) -> bool:
         """Whether no point that is open can be expected to save much over the one that holds."""
-        return max(map(bracket.expected_saving, bracket.open)) <= WORTH * bracket.costs[bracket.low]
+        return max(map(bracket.expected_saving, bracket.open)) <= self.worth * bracket.costs[bracket.low]
 
     def test(self, assignment: Assignment, bracket: Bracket, number: int) -> bool:
         """Whether an assignment, a point of the bracket, holds; its loss is what is believed then."""
@@ -254,7 +257,7 @@ class _Whittle:
             steps = {number: self.step(found, move) for number, move in moves.items() if self.is_worth(found, move)}
             saved = {number: step.expected_saving(1) for number, step in steps.items()}
             number = max(saved, key=lambda number: saved[number], default=None)
-            if number is None or saved[number] <= WORTH * self.cost(found):
+            if number is None or saved[number] <= self.worth * self.cost(found):
                 return
             if self.test(moves[number], steps[number], 1):
                 found = moves[number]
@@ -262,7 +265,7 @@ class _Whittle:
                 refused.add(number)
 
     def is_worth(self, found: Assignment, move: Assignment) -> bool:
-        return self.cost(found) - self.cost(move) > WORTH * self.cost(found)
+        return self.cost(found) - self.cost(move) > self.worth * self.cost(found)
 
     def step(self, found: Assignment, move: Assignment) -> Bracket:
         """From an assignment that holds to one that may."""

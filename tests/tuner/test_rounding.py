@@ -199,6 +199,16 @@ def test_sweeps_take_the_best_number_of_each_column_in_turn(inputs: int, sweeps:
     np.testing.assert_allclose(doubly(w, found, curvature), doubly(w, expected, curvature), rtol=0.05)
 
 
+@pytest.mark.parametrize("inputs", [1, 64, 130])
+def test_half_a_product_gives_the_first_sums_of_a_sweep(inputs: int) -> None:
+    rng = np.random.default_rng(inputs)
+    curvature = curvature_of(rng, inputs)
+    e = rng.normal(size=(inputs, 3)).astype(np.float32)
+    turned = curvature.h[np.ix_(curvature.order, curvature.order)]
+    expected = turned @ e / np.diagonal(turned)[:, None]
+    np.testing.assert_allclose(curvature.pull(curvature.shares @ e), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("inputs", [1, 7, 130])
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_ridged_equations_are_solved(inputs: int, ridge: float) -> None:

@@ -256,6 +256,28 @@ def test_a_search_goes_on_where_all_that_it_accepted_is_refused(
     assert found.accuracy >= found.least
 
 
+def test_biases_of_few_bits_suit_second_order_rounding(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside those that suit rounding to nearest; from five bits on they are the same."""
+    shares: dict[int, list[float]] = {}
+
+    def run(search: _Whittle) -> Candidate:
+        network = search.network
+        for target in (target for target in network.order if target.role == "weight"):
+            statistics = network.statistics_of(target)
+            for width in (2, 3, 4, 5):
+                formats = network.weight_format(target, fixed(width)), network.weight_start(target, fixed(width))[0]
+                ours, nearest = (statistics.error(fitted) for fitted in statistics.fit(formats, sweeps=0))
+                shares.setdefault(width, []).append(ours / nearest)
+        return search.problem.float32
+
+    monkeypatch.setattr(_Whittle, "run", run)
+    tune(LENET, str(digits))
+    assert all(max(shares[width]) <= 1 + 1e-6 for width in shares)
+    assert all(np.mean(shares[width]) < 0.97 for width in (2, 3))
+    assert np.mean(shares[4]) < 1
+    assert shares[5] == [1.0] * 5
+
+
 WEIGHTS = {"a": (12, 12), "b": (12, 12), "d": (4, 12)}
 
 

@@ -15,7 +15,7 @@ first. Sweeps of coordinate descent follow: each column again takes the best num
 
     q_j = Q(q_j - sum_i (q_i - w_i) H[j, i] / H[j, j])
 
-in the same order. The first rounding leaves T e / diag(T) behind, from which H e takes half a product: H e = T^T (T e).
+in the same order; their first sums come from what the first rounding leaves behind, T e.
 
 Rows do not interact: each has a format of its own, and one call serves many formats at once. All numbers of a row are
 in units of its format's step, which is a power of two, so that rounding is to whole numbers.
@@ -67,13 +67,11 @@ class Curvature:
         turned = self.single.take(self.order, 0).take(self.order, 1)
         return turned / np.diagonal(turned)[:, None]
 
-    @cached_property
-    def parts(self) -> Single:
-        """T[i, j] T[i, i] / H[j, j], 0 below the diagonal; slopes = parts @ shares."""
-        factor = self.factor.astype(np.float32)
+    def pull(self, shared: Single) -> Single:
+        """slopes @ e from shares @ e [inputs, columns], for half a product: H = T^T T = shares^T diag(T)^2 shares."""
+        squares = np.square(np.diagonal(self.factor)).astype(np.float32)
         powers = np.diagonal(self.single)[self.order]
-        turned: Single = np.ascontiguousarray((factor * np.diagonal(factor)[:, None]).T)
-        return turned / powers[:, None]
+        return _upper(self.shares.T, shared * squares[:, None]) / powers[:, None]
 
     def solved(self, ridge: float, b: Matrix) -> Single:
         """X [inputs, columns] with (H + r I) X = b, where r is `ridge` mean diagonals of H; the factor is kept."""
@@ -135,7 +133,7 @@ def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Sin
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
     columns = np.ascontiguousarray((w / grid.step[:, None]).T[curvature.order], np.float32)
     q, shared = _propagated(columns, curvature.shares, grid)
-    off = _upper(curvature.parts, shared) if sweeps else shared
+    off = curvature.pull(shared) if sweeps else shared
     for sweep in range(sweeps):
         steps, lower = _descend(q, off, curvature.slopes, grid)
         if sweep + 1 == sweeps or not steps.any():

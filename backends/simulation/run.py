@@ -13,6 +13,7 @@ logits = sim.run(inner, given=["conv3"])         only what comes after conv3
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -27,18 +28,24 @@ from bitwright.ir.graph import Graph, Value
 from bitwright.ir.tensor import Array
 from bitwright.ir.types import Type
 
-BATCH = 50
+BATCH, MOST_BATCH = 50, 1600
+NUMBERS = 1 << 18
+"""Of the largest value, for a batch: a megabyte, which the caches hold. Small perceptrons take several times BATCH."""
+FLAT = ("add", "clip", "concat", "dense", "flatten", "mul", "quantize", "relu", "reshape")
 BAKE_FROM = 1000
 
 Key = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]
 
 
 class Simulation:
-    """A graph's simulation. `threads` (0: all cores) is onnxruntime's; sessions are built at their first use."""
+    """A graph's simulation, `batch` samples at a time (by default as many as suit the graph).
 
-    def __init__(self, graph: Graph, threads: int = 0, batch: int = BATCH, bake_from: int = BAKE_FROM) -> None:
+    `threads` (0: all cores) is onnxruntime's; sessions are built at their first use.
+    """
+
+    def __init__(self, graph: Graph, threads: int = 0, batch: int | None = None, bake_from: int = BAKE_FROM) -> None:
         self.threads = threads
-        self.batch = batch
+        self.batch = batch or batch_of(graph)
         self.bake_from = bake_from
         self.sessions: dict[Key, onnxruntime.InferenceSession] = {}
         self.feeds: dict[Key, dict[str, Array]] = {}
@@ -140,6 +147,25 @@ class Simulation:
             made = export(self.graph, self.parameters, given, wanted, baked=True)
             self.baked[key] = session_of(made.model.SerializeToString(), self.threads)
         return self.baked[key], {}
+
+
+def batch_of(graph: Graph) -> int:
+    """How many samples go at a time: BATCH, doubled while no value of a network without windows exceeds NUMBERS."""
+    if any(node.op not in FLAT for node in graph.nodes):
+        return BATCH
+    largest = max((numbers(value) for value in graph.values.values() if value.tensor is None), default=1)
+    batch = BATCH
+    while 2 * batch <= MOST_BATCH and 2 * batch * largest <= NUMBERS:
+        batch *= 2
+    return batch
+
+
+def numbers(value: Value) -> int:
+    """How many a value has for a sample; NUMBERS where that is not known."""
+    shape = value.type.shape if isinstance(value.type, Type) else None
+    if shape is None or not all(isinstance(dim, int) for dim in shape[1:]):
+        return NUMBERS
+    return math.prod(dim for dim in shape[1:] if isinstance(dim, int))
 
 
 def session_of(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:

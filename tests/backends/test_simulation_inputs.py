@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulated import SMALL, images, network
 
-from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.run import Simulation, batch_of
 from bitwright.ir.errors import CompileError
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.parse import parse
@@ -79,6 +79,30 @@ def test_inputs_that_are_no_batch_go_whole() -> None:
     found = Simulation(parse(text), 1, batch=2).run(inputs)
     wanted = evaluate(parse(text), inputs)
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def perceptron(features: int, hidden: int) -> str:
+    return f"""graph @g {{
+      input %x : f32[N,{features}]
+      weight %v = 00000001 : f32[{hidden},{features}]
+      weight %w = 00000002 : f32[5,{hidden}]
+      %a = dense(%x, %v) {{act=relu}} : f32[N,{hidden}]
+      %y = dense(%a, %w) : f32[N,5]
+      output %y
+    }}"""
+
+
+@pytest.mark.parametrize(
+    ("features", "hidden", "batch"), [(16, 64, 1600), (700, 500, 200), (64, 1310, 200), (9000, 5, 50)]
+)
+def test_small_perceptrons_go_many_at_a_time(features: int, hidden: int, batch: int) -> None:
+    """As many as keep the largest value below a megabyte of float32, in steps of two, from 50 to 1,600."""
+    assert batch_of(parse(perceptron(features, hidden))) == batch
+    assert batch == 50 or 4 * batch * max(features, hidden) <= 1 << 20
+
+
+def test_windows_go_a_few_at_a_time() -> None:
+    assert batch_of(parse(STATIC)) == batch_of(parse(SMALL)) == 50
 
 
 STATIC = """graph @static {

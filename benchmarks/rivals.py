@@ -1,14 +1,16 @@
 """Other tools' mixed precision on the networks, images and objective of benchmarks/tuner.py.
 
-    python benchmarks/rivals.py -o benchmarks/rivals.json
+    python benchmarks/rivals.py --cifar10 cifar10.npz -o benchmarks/rivals.json
     python benchmarks/rivals.py --networks lenet5 --tools onnxsim-activations quark
+    python benchmarks/rivals.py --show
 
 Each tool runs in an environment of its own, which is made at the first run (--venvs says where) by pip in its own
 configuration: PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL may name a CPU-only torch. Files are all that passes between here
 and there. A tool that fails is a row with its error. For each network and tolerance: searched on the first 10,000
-training images of MNIST, measured on its 10,000 test images; bits of bitwright's default objective, width x size over
-weights and inputs of all layers in the widths that the tool chose, where a tensor left in float counts 32. The time is
-that of the tool's search in its own simulation, without imports and without the measurement on test images.
+training images, measured on all 10,000 test images; bits of bitwright's default objective, width x size over weights
+and inputs of all layers in the widths that the tool chose, where a tensor left in float counts 32. The time is that of
+the tool's search in its own simulation, without imports and without the measurement on test images. CIFAR-10 is an .npz
+of x_train, y_train, x_test, y_test (uint8 pixels, N,3,32,32); without it only the MNIST networks run.
 
 onnxsim-weights      apply_mixed_precision_quantization of onnxsim 0.8.1: blocks of INT4, or INT8 in the share
                      `high_bits_fraction` of the dense layers that are most sensitive. Convolutions and inputs stay in
@@ -32,6 +34,7 @@ This file runs in the tools' environments too: imports stand where they are need
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -42,12 +45,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 MODELS = Path(__file__).parents[1] / "models"
-NETWORKS = ("lenet5", "mlp_m", "caffe_lenet")
+NETWORKS = {
+    "lenet5": "mnist",
+    "mlp_m": "mnist",
+    "caffe_lenet": "mnist",
+    "mlp_c": "cifar10",
+    "cifar10_quick": "cifar10",
+}
 TOLERANCES = (0.07, 0.01)
 SEARCHED = 10_000
 BATCH = 1000
@@ -325,54 +334,72 @@ def checked(command: Sequence[str], limit: float | None = None) -> None:
         raise RuntimeError(lines[-1].strip())
 
 
-def row(network: str, tolerance: float, tool: str, venvs: Path) -> dict[str, Any]:
+Images: TypeAlias = tuple[Any, Any, Any, Any]
+"""Pixels in [0, 1] and labels: of the search, and of the test."""
+
+
+def images(name: str, cifar10: Path | None) -> Images | None:
+    """Those of a data set, or None if it is not there."""
+    from bitwright.models.datasets import load
+
+    if name == "mnist":
+        train, test = load("mnist", "train", SEARCHED), load("mnist", "test")
+        return train.x, train.y, test.x, test.y
+    if cifar10 is None:
+        return None
+    with np.load(cifar10) as arrays:
+        x, y, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    x, x_test = (part.astype(np.float32) / np.float32(255) for part in (x[:SEARCHED], x_test))
+    return x, y[:SEARCHED], x_test, y_test
+
+
+def row(network: str, tolerance: float, tool: str, parts: Images, venvs: Path) -> dict[str, Any]:
     """One search and what it came to, or why it came to nothing."""
     case = {"network": network, "tolerance": tolerance, "algorithm": tool}
     try:
         name = TOOLS[tool][0]
         python = environment(venvs / name, REQUIREMENTS[name])
         with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
-            return case | searched(Path(folder), network, tolerance, tool, python)
+            return case | searched(Path(folder), network, tolerance, tool, parts, python)
     except (OSError, RuntimeError) as error:
         return case | {"error": str(error)}
     except subprocess.TimeoutExpired:
         return case | {"error": f"ran for more than {LONGEST_S} s"}
 
 
-def searched(job: Path, network: str, tolerance: float, tool: str, python: Path) -> dict[str, Any]:
+def searched(job: Path, network: str, tolerance: float, tool: str, parts: Images, python: Path) -> dict[str, Any]:
     """The numbers of a row, from a job that the tool's environment runs."""
-    from bitwright.models.datasets import load
     from bitwright.tuner.confidence import clopper_pearson
     from bitwright.tuner.targets import targets_of
     from bitwright.tuning import prepared
 
-    train, test = load("mnist", "train", SEARCHED), load("mnist", "test")
+    x, y, x_test, y_test = parts
     path = MODELS / f"{network}.onnx"
     (job / "model.onnx").write_bytes(path.read_bytes())
-    np.savez(job / "images.npz", x=train.x, y=train.y, x_test=test.x)  # type: ignore[arg-type, unused-ignore]
+    np.savez(job / "images.npz", x=x, y=y, x_test=x_test)
     (job / "job.json").write_text(json.dumps({"tool": tool, "tolerance": tolerance}))
     checked([str(python), str(Path(__file__).resolve()), "--job", str(job)], LONGEST_S)
 
     result = json.loads((job / "result.json").read_text())
     bits = float_bits = 0.0
-    for target in targets_of(prepared(path), train.x[:CALIBRATED]):
+    for target in targets_of(prepared(path), x[:CALIBRATED]):
         bits += target.size * result["widths"][target.layer][0 if target.role == "weight" else 1]
         float_bits += target.size * FLOAT_BITS
     with np.load(job / "classes.npz") as classes:
-        right = int((classes["test"] == test.y).sum())
-        low, high = clopper_pearson(right, len(test.x))
-        as_float = float((classes["float"] == test.y).mean())
-        search = float((classes["search"] == train.y).mean())
+        right = int((classes["test"] == y_test).sum())
+        low, high = clopper_pearson(right, len(x_test))
+        as_float = float((classes["float"] == y_test).mean())
+        search = float((classes["search"] == y).mean())
     return {
         "space": "own",
         "bits": bits,
         "float_bits": float_bits,
-        "accuracy": right / len(test.x),
+        "accuracy": right / len(x_test),
         "low": low,
         "high": high,
         "float_accuracy": as_float,
         "search_accuracy": search,
-        "least": float((np.load(job / "float_search.npy") == train.y).mean()) * (1 - tolerance),
+        "least": float((np.load(job / "float_search.npy") == y).mean()) * (1 - tolerance),
         "measurements": result["measurements"],
         "full_sets": float(result["measurements"]),
         "seconds": round(result["seconds"], 2),
@@ -401,9 +428,11 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitwright" / "rivals"
     parser = argparse.ArgumentParser(description="Other tools' mixed precision beside bitwright's tuner.")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--cifar10", type=Path, help="npz with x_train, y_train, x_test, y_test")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--venvs", type=Path, default=cache, help=f"the tools' environments (default: {cache})")
+    parser.add_argument("--show", action="store_true", help="print the table of the file, run nothing")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks/rivals.json"))
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -411,18 +440,20 @@ def main() -> None:
         work(given.job)
         return
     rows = json.loads(given.output.read_text())["rows"] if given.output.is_file() else []
-    rows = [r for r in rows if "error" not in r]
-    done = {(r["network"], r["tolerance"], r["algorithm"]) for r in rows}
-    for network in given.networks:
-        for tolerance in TOLERANCES:
-            for tool in given.tools:
-                if (network, tolerance, tool) in done:
-                    continue
-                rows.append(row(network, tolerance, tool, given.venvs))
-                given.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-                print(list(table(rows[-1:]))[-1], file=sys.stderr, flush=True)
-    rows.sort(key=lambda r: (NETWORKS.index(r["network"]), -r["tolerance"], list(TOOLS).index(r["algorithm"])))
-    given.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    done = {(r["network"], r["tolerance"], r["algorithm"]) for r in rows if "error" not in r}
+    for network in [] if given.show else given.networks:
+        parts = images(NETWORKS[network], given.cifar10)
+        for tolerance, tool in itertools.product(TOLERANCES, given.tools):
+            case = (network, tolerance, tool)
+            if parts is None or case in done:
+                continue
+            made = row(*case, parts, given.venvs)
+            rows = [r for r in rows if (r["network"], r["tolerance"], r["algorithm"]) != case] + [made]
+            rows.sort(
+                key=lambda r: (list(NETWORKS).index(r["network"]), -r["tolerance"], list(TOOLS).index(r["algorithm"]))
+            )
+            given.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+            print(list(table([made]))[-1], file=sys.stderr, flush=True)
     print(*table(rows), sep="\n")
 
 

@@ -324,10 +324,10 @@ def environment(folder: Path, requirements: Sequence[str]) -> Path:
     return python
 
 
-def checked(command: Sequence[str], limit: float | None = None) -> None:
-    """Run a command. Raises RuntimeError with the last line it says, and TimeoutExpired."""
+def checked(command: Sequence[str], limit: float | None = None, folder: Path | None = None) -> None:
+    """Run a command in a folder. Raises RuntimeError with the last line it says, and TimeoutExpired."""
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=limit
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=limit
     )
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
@@ -378,7 +378,7 @@ def searched(job: Path, network: str, tolerance: float, tool: str, parts: Images
     (job / "model.onnx").write_bytes(path.read_bytes())
     np.savez(job / "images.npz", x=x, y=y, x_test=x_test)
     (job / "job.json").write_text(json.dumps({"tool": tool, "tolerance": tolerance}))
-    checked([str(python), str(Path(__file__).resolve()), "--job", str(job)], LONGEST_S)
+    checked([str(python), str(Path(__file__).resolve()), "--job", str(job)], LONGEST_S, job)  # tools leave files
 
     result = json.loads((job / "result.json").read_text())
     bits = float_bits = 0.0
@@ -447,7 +447,7 @@ def main() -> None:
             case = (network, tolerance, tool)
             if parts is None or case in done:
                 continue
-            made = row(*case, parts, given.venvs)
+            made = row(*case, parts, given.venvs.resolve())
             rows = [r for r in rows if (r["network"], r["tolerance"], r["algorithm"]) != case] + [made]
             rows.sort(
                 key=lambda r: (list(NETWORKS).index(r["network"]), -r["tolerance"], list(TOOLS).index(r["algorithm"]))

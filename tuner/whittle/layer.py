@@ -65,9 +65,8 @@ class Statistics:
         self.data = weight.tensor.data
         self.bias = None if bias is None or bias.tensor is None else bias.tensor.data.astype(np.float64)
         rows = self.data.astype(np.float64).reshape(len(x), self.data.shape[0] // len(x), -1)
-        self.rows = len(x[0])
-        few = self.rows < ENOUGH * rows.shape[2]
-        known = floating.curvatures if floating is not None and few and self.rows < floating.rows else [None] * len(x)
+        few = len(x[0]) < ENOUGH * rows.shape[2]
+        known = floating.curvatures if floating is not None and few else [None] * len(x)
         self.groups = [self._group(*one) for one in zip(rows, x, exact or x, known, strict=True)]
 
     def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32], known: Curvature | None) -> _Group:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.tuner.whittle.knapsack import Option, Point, front, hull
+from bitwright.tuner.whittle.knapsack import NARROW, WIDE, Option, Point, filled, front, hull
 
 whole = st.builds(Option, st.integers(0, 40), st.integers(0, 40))
 real = st.builds(Option, st.floats(0, 1e6), st.floats(-1e-3, 10))
@@ -91,3 +91,27 @@ def test_by_hand() -> None:
 def test_less_damage_that_costs_nothing_comes_first() -> None:
     assert hull([Option(5, 3), Option(5, 1), Option(9, 1), Option(4, 1)]) == [3]
     assert hull([Option(5, -1), Option(7, -2), Option(1, 10)]) == [1, 0, 2]
+
+
+@given(tables(whole))
+def test_wide_steps_are_filled(table: list[list[Option]]) -> None:
+    """All points of the front stay; what is put between costs and damages less than the step, and is a real choice."""
+    points = front(table)
+    found, all_of_them = filled(table, points), everything(table)
+    assert [point for point in found if point in points] == points
+    for before, after in itertools.pairwise(points):
+        inside = found[found.index(before) + 1 : found.index(after)]
+        assert not inside or before.cost - after.cost > WIDE * before.cost
+        for low, high in itertools.pairwise([before, *inside, after] if inside else []):
+            assert low.cost - high.cost > NARROW * before.cost
+            assert low.damage < high.damage
+        assert all((point.cost, point.damage) in all_of_them for point in inside)
+
+
+def test_a_step_can_be_had_without_the_steps_before_it() -> None:
+    """Two small savings, then a large one: the large one alone, and with one of the small ones, lie between."""
+    small = [Option(10, 0), Option(7, 1)]
+    table = [small, [Option(10, 0), Option(7, 2)], [Option(100, 0), Option(20, 60)]]
+    assert [point.choice for point in filled(table, front(table))] == [
+        (0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1)
+    ]  # fmt: skip

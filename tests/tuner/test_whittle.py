@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.score import class_scores
 from bitwright.cli.main import run
 from bitwright.ir.files import load, save
-from bitwright.ir.formats.named import fixed
+from bitwright.ir.formats.named import BIN, fixed
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
 from bitwright.models import datasets
@@ -21,7 +23,7 @@ from bitwright.tuner.problem import Constraint, OutOfTime
 from bitwright.tuner.space import uniform
 from bitwright.tuner.tune import Options, Tuned
 from bitwright.tuner.whittle.search import _Whittle
-from bitwright.tuner.whittle.sensitivity import along
+from bitwright.tuner.whittle.sensitivity import along, divergence, log_probabilities
 from bitwright.tuner.whittle.validate import Outcome, Validation
 from bitwright.tuning import tune
 
@@ -30,8 +32,8 @@ IMAGES = 500
 RNG = np.random.default_rng(12)
 
 
-def numbers(*shape: int) -> str:
-    array = RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
+def numbers(*shape: int, rng: np.random.Generator = RNG) -> str:
+    array = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
     return "[" + ",".join(f"{number:.4f}" for number in array.ravel()) + f"] : f32[{','.join(map(str, shape))}]"
 
 
@@ -276,6 +278,45 @@ def test_biases_of_few_bits_suit_second_order_rounding(digits: Path, monkeypatch
     assert all(np.mean(shares[width]) < 0.97 for width in (2, 3))
     assert np.mean(shares[4]) < 1
     assert shares[5] == [1.0] * 5
+
+
+def test_coupled_outputs_leave_the_answers_nearer(tmp_path: Path) -> None:
+    """A layer of many outputs that few classes look at, in one bit: the divergence on images that nothing saw."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(4, 12))
+    points = {}
+    for part, count in (("train", 1200), ("test", 400)):
+        points[f"y_{part}"] = rng.integers(0, 4, count)
+        points[f"x_{part}"] = (centres[points[f"y_{part}"]] + 0.8 * rng.normal(size=(count, 12))).astype(np.float32)
+    np.savez(tmp_path / "points.npz", **points)  # type: ignore[arg-type]
+    graph = parse(f"""graph @wide {{
+        input %x : f32[N,12]
+        weight %a.weight = {numbers(48, 12, rng=rng)}
+        weight %b.weight = {numbers(4, 48, rng=rng)}
+        %a = dense(%x, %a.weight) : f32[N,48]
+        %b = dense(%a, %b.weight) : f32[N,4]
+        output %b
+    }}""")
+    save(graph, tmp_path / "wide.ir")
+    found: list[float] = []
+
+    def run(search: _Whittle) -> Candidate:
+        network = search.network
+        assert {name for name in network.influences} == {"a", "b"}
+        formats = tuple(fixed(8) if v.role == "input" else BIN for v in search.variables)
+        for couplings in ({}, dict.fromkeys("ab")):
+            network.couplings, network.states = dict(couplings), {}
+            network.reached, network.float_statistics = {}, {}
+            made = network.build(formats).apply(network.graph)
+            outputs = [class_scores(Simulation(g), points["x_test"]) for g in (network.graph, made)]
+            found.append(divergence(log_probabilities(outputs[0]), outputs[1]))
+        return search.problem.float32
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Whittle, "run", run)
+        tune(tmp_path / "wide.ir", str(tmp_path / "points.npz"))
+    coupled, alone = found
+    assert coupled < 0.6 * alone
 
 
 WEIGHTS = {"a": (12, 12), "b": (12, 12), "d": (4, 12)}

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+WIDE, NARROW = 0.2, 0.01
+"""Shares of the cost: a step that saves more than WIDE is filled with points that save NARROW more than each other."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,35 @@ def front(variables: Sequence[Sequence[Option]]) -> list[Point]:
         choice[number] = after
         points.append(_point(variables, choice, -slope))
     return points
+
+
+def filled(variables: Sequence[Sequence[Option]], points: Sequence[Point]) -> list[Point]:
+    """The points of a front, and others within its wide steps.
+
+    A wide step is one variable's. With that one changed already, and some of the steps before not yet taken, an
+    assignment costs and damages less than the step does: what there is to try where the whole step is too much.
+    """
+    found = list(points[:1])
+    for number, (before, after) in enumerate(itertools.pairwise(points)):
+        if before.cost - after.cost > WIDE * before.cost:
+            found += _between(variables, points[:number], before, after)
+        found.append(after)
+    return found
+
+
+def _between(
+    variables: Sequence[Sequence[Option]], earlier: Sequence[Point], before: Point, after: Point
+) -> Iterator[Point]:
+    """The step from `before` to `after` taken from earlier points, as far as that falls between the two."""
+    (changed,) = [i for i, (a, b) in enumerate(zip(before.choice, after.choice, strict=True)) if a != b]
+    last = before.cost
+    for point in earlier:
+        choice = (*point.choice[:changed], after.choice[changed], *point.choice[changed + 1 :])
+        tried = _point(variables, choice, after.price)
+        apart = last - tried.cost > NARROW * before.cost and tried.cost - after.cost > NARROW * before.cost
+        if apart and before.damage < tried.damage < after.damage:
+            last = tried.cost
+            yield tried
 
 
 def hull(options: Sequence[Option]) -> list[int]:

@@ -25,7 +25,8 @@ from bitwright.ir.graph import Node
 from bitwright.passes.cholesky import Matrix
 from bitwright.passes.moments import RIDGE, gram, refitted
 from bitwright.passes.patches import Rows
-from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
+from bitwright.tuner.whittle.coupled import Coupling, coupled
+from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, of_rows, rounded
 
 SHIFTS = (0, 1, -1)
 ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
@@ -55,11 +56,19 @@ class _Group:
 class Statistics:
     """What a layer's inputs say about its weights: the refitted weights and the curvature of each group."""
 
-    def __init__(self, node: Node, x: Rows, exact: Rows | None = None, floating: Statistics | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        x: Rows,
+        exact: Rows | None = None,
+        floating: Statistics | None = None,
+        coupling: Coupling | None = None,
+    ) -> None:
         """x: the inputs the layer gets, as `patches` gives them; exact: the float ones, if they differ.
 
-        floating: the statistics on the float inputs, where these are given.
+        floating: the statistics on the float inputs, where these are given; coupling: of the outputs, of one group.
         """
+        self.coupling = coupling
         weight, bias = node.operand(1), node.optional(2)
         assert weight.tensor is not None
         self.data = weight.tensor.data
@@ -93,7 +102,7 @@ class Statistics:
     def fit(self, formats: Sequence[Canonical], sweeps: int = 2) -> list[Fitted]:
         """The best numbers in every format (FIXED, BIN and EXP, of the layer or an output channel).
 
-        sweeps: of coordinate descent.
+        sweeps: of coordinate descent; those of coupled outputs are fixed.
         """
         found: dict[int, Fitted] = {}
         for is_power in (False, True):
@@ -144,10 +153,13 @@ class Statistics:
         """Numbers [formats, outputs, inputs], all formats in one go."""
         numbers, start = [], 0
         for group in self.groups:
-            own = [_of_rows(format, start, start + len(group.w)) for format in formats]
-            w = np.tile(group.w, (len(formats), 1))
-            q = rounded(w, group.curvature, Grid([(format, len(group.w)) for format in own]), sweeps)
-            numbers.append(q.reshape(len(formats), *group.w.shape))
+            own = [of_rows(format, start, start + len(group.w)) for format in formats]
+            if self.coupling is not None:
+                numbers.append(coupled(group.w, group.curvature, own, self.coupling))
+            else:
+                w = np.tile(group.w, (len(formats), 1))
+                q = rounded(w, group.curvature, Grid([(format, len(group.w)) for format in own]), sweeps)
+                numbers.append(q.reshape(len(formats), *group.w.shape))
             start += len(group.w)
         return np.concatenate(numbers, 1)
 
@@ -155,7 +167,7 @@ class Statistics:
         """Damages [formats, outputs] of rounding without sweeps, of every step-th output of each group."""
         errors, start = [], 0
         for group in self.groups:
-            own = [_of_rows(format, start, start + len(group.w)) for format in formats]
+            own = [of_rows(format, start, start + len(group.w)) for format in formats]
             some = group.w[::step]
             w = np.tile(some, (len(formats), 1))
             q = rounded(w, group.curvature, Grid([(format, len(some)) for format in own]), 0)
@@ -172,11 +184,6 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
-
-
-def _of_rows(format: Canonical, start: int, stop: int) -> Canonical:
-    """The biases of some of the outputs, where these have biases of their own."""
-    return format if format.axis is None else format.at(tuple(format.biases[start:stop].tolist()), 0)
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

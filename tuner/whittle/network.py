@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Array, Tensor
+from bitwright.passes.cholesky import Matrix
 from bitwright.passes.patches import Rounding, Rows, inputs_of, patches, places_of
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Role, Target
+from bitwright.tuner.whittle.coupled import Coupling
 from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.floats import affordable, float_pass
+from bitwright.tuner.whittle.influence import SAMPLES, influences, watched, way_back
 from bitwright.tuner.whittle.layer import ENOUGH, Fitted, Statistics
 
 MOST_BYTES = 1 << 30
@@ -80,6 +84,7 @@ class Network:
         self.variable = {t.name: i for i, v in enumerate(problem.space.variables) for t in v.targets}
         self.cuts = Cuts(graph, x, threads)
         self.order = sorted(targets.values(), key=lambda target: (self.place(target), target.role == "weight"))
+        self.way = way_back(graph)
         kept = self._kept()
         self.cuts.x = x[:fitted][: affordable(graph, kept)]
         self.floats = float_pass(graph, x, len(self.cuts.x), kept, self._needed(), threads, fitted)
@@ -88,6 +93,7 @@ class Network:
         self.weight_formats: dict[tuple[str, str, int], Canonical] = {}
         self.rows: dict[str, Rows] = {}
         self.float_statistics: dict[str, Statistics] = {}
+        self.couplings: dict[str, Coupling | None] = {}
         self.reached: dict[State, tuple[dict[str, Array], Statistics]] = {}
         self.states: dict[tuple[Canonical, ...], State] = {}
 
@@ -99,11 +105,12 @@ class Network:
         return self.cuts.place[target.layer]
 
     def _kept(self) -> list[str]:
-        """The float inputs of the target layers, and the values at the cuts before them."""
+        """The float inputs of target layers, the values at the cuts before them, and what influences are made of."""
         wanted = [self.node(t).operand(0).name for t in self.order]
         wanted += [self.names[t.name].name for t in self.order if t.role == "input"]
         for place in {self.place(t) for t in self.order}:
             wanted += self.cuts.live[place]
+        wanted += watched(self.graph, self.way)
         return list(dict.fromkeys(wanted))
 
     def _needed(self) -> dict[str, int]:
@@ -131,8 +138,21 @@ class Network:
             if node.operand(0).name in self.floats.further:
                 more = self.patches(node, self.floats.further[node.operand(0).name])
                 rows = [np.concatenate(both) for both in zip(rows, more, strict=True)]
-            self.float_statistics[target.layer] = Statistics(node, rows)
+            self.float_statistics[target.layer] = Statistics(node, rows, coupling=self.coupling_of(node))
         return self.float_statistics[target.layer]
+
+    def coupling_of(self, node: Node) -> Coupling | None:
+        """How the outputs of a dense layer make up for each other; None where that is not known."""
+        if node.name not in self.couplings:
+            m = self.influences.get(node.name)
+            self.couplings[node.name] = None if m is None else Coupling.of(m, inputs_of(node))
+        return self.couplings[node.name]
+
+    @cached_property
+    def influences(self) -> dict[str, Matrix]:
+        """Those of the dense layers that they are known of, by some samples' float values."""
+        values = {name: self.floats.values[name][:SAMPLES] for name in watched(self.graph, self.way)}
+        return influences(self.graph, self.way, values)
 
     def weight_start(self, target: Target, format: Canonical) -> tuple[Canonical, float]:
         """The format with the biases that suit a layer's weights rounded to nearest, and the error of that."""
@@ -217,7 +237,8 @@ class Network:
             name = node.operand(0).name
             number = graph.values[name].tensor_type.number
             x = self.patches(node, values[name], None if number is None else number.quantize)
-            statistics = Statistics(node, x, self.float_rows(target), self.statistics_of(target))
+            coupling = self.coupling_of(node)
+            statistics = Statistics(node, x, self.float_rows(target), self.statistics_of(target), coupling)
             if len(self.reached) >= KEPT:
                 self.reached.pop(next(iter(self.reached)))
             self.reached[state] = values, statistics

@@ -123,6 +123,11 @@ class Grid:
             out[:] = np.where(self.is_binary, np.where(column >= 0, np.float32(1), np.float32(-1)), out)
 
 
+def of_rows(format: Canonical, start: int, stop: int) -> Canonical:
+    """The biases of some of the outputs, where these have biases of their own."""
+    return format if format.axis is None else format.at(tuple(format.biases[start:stop].tolist()), 0)
+
+
 def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
     """tr(E H E^T) row by row, from products in single precision: float64 [outputs]."""
     e = (q - w).astype(np.float32)

@@ -3,7 +3,7 @@
 1. measure   one float pass over all images (tuner/whittle/floats.py); for every variable and width the numbers in
              closed form (tuner/whittle/layer.py), and the damage to the output with that one changed, measured at some
              widths (tuner/whittle/sensitivity.py)
-2. solve     the whole front of cost against predicted damage (tuner/whittle/knapsack.py)
+2. solve     the whole front of cost against predicted damage (tuner/whittle/knapsack.py), its wide steps filled
 3. validate  the cheapest point of the front that holds, in steps by the true losses (tuner/whittle/bracket.py), each
              answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
@@ -37,7 +37,7 @@ from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import OutOfTime, Problem
 from bitwright.tuner.space import Variable, covering
 from bitwright.tuner.whittle.bracket import Bracket
-from bitwright.tuner.whittle.knapsack import Option, Point, front
+from bitwright.tuner.whittle.knapsack import Option, Point, filled, front
 from bitwright.tuner.whittle.network import Assignment, Network, widths
 from bitwright.tuner.whittle.sensitivity import Sensitivity
 from bitwright.tuner.whittle.validate import Outcome, Validation
@@ -154,9 +154,9 @@ class _Whittle:
         table = []
         for number, (variable, formats) in enumerate(zip(self.variables, self.options, strict=True)):
             damages = self.sensitivity.alone(variable.targets, formats)
-            prices = [self.price(widest, number, format) for format in formats]
+            prices = [self.part(widest, number, format) for format in formats]
             table.append([Option(*both) for both in zip(prices, damages, strict=True)])
-        return front(table), self.options
+        return filled(table, front(table)), self.options
 
     def measure_around(self, found: Assignment) -> Around:
         """Damages measured with everything else as in `found`."""
@@ -176,10 +176,10 @@ class _Whittle:
         """The front of these damages."""
         options = [list(formats) for formats in self.around.increments]
         table = [
-            [Option(self.price(found, number, format), damage) for format, damage in formats.items()]
+            [Option(self.part(found, number, format), damage) for format, damage in formats.items()]
             for number, formats in enumerate(self.around.increments)
         ]
-        return front(table), options
+        return filled(table, front(table)), options
 
     def near(self, number: int, found: Assignment) -> list[Canonical]:
         """The formats that a variable may change to; its own alone, if no change matters to the objective."""
@@ -192,6 +192,11 @@ class _Whittle:
     def price(self, assignment: Assignment, number: int, format: Canonical) -> float:
         """The objective with one variable in another format."""
         return self.cost((*assignment[:number], format, *assignment[number + 1 :]))
+
+    def part(self, assignment: Assignment, number: int, format: Canonical) -> float:
+        """The part of a variable in the objective: parts add up to it, as far as what formats save does."""
+        others = self.cost(assignment) * (1 - 1 / len(assignment))
+        return self.price(assignment, number, format) - others
 
     def cost(self, assignment: Assignment) -> float:
         """The objective of an assignment, its biases covering."""

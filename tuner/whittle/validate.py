@@ -33,7 +33,8 @@ from bitwright.tuner.problem import Problem
 
 ESTIMATE = "estimate"
 FIRST = 400
-"""Images of the first part; each later one takes as many as all before."""
+"""Images of the first part; a later one takes as many, or GROWTH of all before if that is more."""
+GROWTH = 0.5
 Z = 2.5
 CLOSE = 0.25
 """The share of the scatter that a deviation must come down to."""
@@ -176,7 +177,7 @@ def parts(strata: list[Order], seed: int) -> list[list[Order]]:
             taken.append(left[i][:share])
             left[i] = left[i][share:]
         found.append(taken)
-        size = sum(len(own) for part in found for own in part)
+        size = max(FIRST, int(GROWTH * sum(len(own) for part in found for own in part)))
     return found
 
 

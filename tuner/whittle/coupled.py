@@ -28,8 +28,8 @@ from bitwright.tuner.whittle.rounding import Curvature, Grid, of_rows, rounded
 MOST_GROUPS = 8
 MOST_COLUMNS = 4096
 """Of all groups together: each is rounded column by column, which takes time."""
-PASSES = 2
-SWEEPS = 1
+SWEEPS = (0, 1)
+"""Of coordinate descent, in the first pass over the groups and in the second."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Coupling:
 def coupled(w: Matrix, curvature: Curvature, formats: Sequence[Canonical], coupling: Coupling) -> Single:
     """Numbers [formats, outputs, inputs] for weights w, all of FIXED and BIN, or all of EXP."""
     errors = np.zeros((len(formats), *w.shape))
-    for number in range(PASSES):
+    for number, sweeps in enumerate(SWEEPS):
         for (start, stop), before, others in zip(coupling.ends, coupling.before, coupling.others, strict=True):
             pulled = others @ errors if number else before @ errors[:, :start]
             grid = Grid([(of_rows(format, start, stop), stop - start) for format in formats])
             wanted = (w[start:stop] - pulled).reshape(-1, w.shape[1])
-            found = rounded(wanted, curvature, grid, SWEEPS).reshape(pulled.shape)
+            found = rounded(wanted, curvature, grid, sweeps).reshape(pulled.shape)
             errors[:, start:stop] = found - w[start:stop]
     return (errors + w).astype(np.float32)

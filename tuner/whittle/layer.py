@@ -29,6 +29,8 @@ from bitwright.tuner.whittle.coupled import Coupling, coupled
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, of_rows, rounded
 
 SHIFTS = (0, 1, -1)
+COARSE = 4
+"""Up to so many bits, outputs are coupled, and second-order rounding wants other biases than rounding to nearest."""
 ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
 SCATTER = 0.1  # of the ridge, for as many inputs as rows; in mean diagonals of H
 MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
@@ -102,12 +104,13 @@ class Statistics:
     def fit(self, formats: Sequence[Canonical], sweeps: int = 2) -> list[Fitted]:
         """The best numbers in every format (FIXED, BIN and EXP, of the layer or an output channel).
 
-        sweeps: of coordinate descent; those of coupled outputs are fixed.
+        sweeps: of coordinate descent; coupled outputs have their own.
         """
         found: dict[int, Fitted] = {}
-        for is_power in (False, True):
-            own = [i for i, format in enumerate(formats) if bool(format.n_e) == is_power]
-            numbers = self._rounded([formats[i] for i in own], sweeps) if own else np.empty(0)
+        kinds = [(bool(format.n_e), self.coupling is not None and format.width <= COARSE) for format in formats]
+        for kind in dict.fromkeys(kinds):
+            own = [i for i, other in enumerate(kinds) if other == kind]
+            numbers = self._rounded([formats[i] for i in own], sweeps, kind[1])
             for i, q in zip(own, numbers, strict=True):
                 found[i] = Fitted(formats[i], q.astype(np.float32).reshape(self.data.shape), self._bias(q))
         return [found[i] for i in range(len(formats))]
@@ -149,12 +152,12 @@ class Statistics:
         keep = max(256, MOST_NUMBERS * count // self.data.size)
         return np.sort(np.random.default_rng(0).permutation(count)[:keep])
 
-    def _rounded(self, formats: Sequence[Canonical], sweeps: int) -> Matrix:
+    def _rounded(self, formats: Sequence[Canonical], sweeps: int, is_coupled: bool) -> Matrix:
         """Numbers [formats, outputs, inputs], all formats in one go."""
         numbers, start = [], 0
         for group in self.groups:
             own = [of_rows(format, start, start + len(group.w)) for format in formats]
-            if self.coupling is not None:
+            if is_coupled and self.coupling is not None:
                 numbers.append(coupled(group.w, group.curvature, own, self.coupling))
             else:
                 w = np.tile(group.w, (len(formats), 1))

@@ -31,14 +31,13 @@ from bitwright.tuner.whittle.coupled import Coupling
 from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.floats import affordable, float_pass
 from bitwright.tuner.whittle.influence import SAMPLES, influences, watched, way_back
-from bitwright.tuner.whittle.layer import ENOUGH, Fitted, Statistics
+from bitwright.tuner.whittle.layer import COARSE, ENOUGH, Fitted, Statistics
 
 MOST_BYTES = 1 << 30
 MOST_VALUES = 50_000
 MOST_ROWS = 16_384  # of the inputs of a layer's sums
 KEPT = 8
 MOST_EXPONENT_BITS = 7
-COARSE = 4  # up to so many bits, second-order rounding wants other biases than rounding to nearest
 
 Assignment = tuple[Canonical, ...]
 """A format for every variable of the space; its bias is not used."""

@@ -280,14 +280,20 @@ def test_biases_of_few_bits_suit_second_order_rounding(digits: Path, monkeypatch
     assert shares[5] == [1.0] * 5
 
 
+def clusters(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, np.ndarray]:
+    """Points of four kinds in twelve dimensions, and which kind each is of, by the names of a data file."""
+    centres = rng.normal(size=(4, 12))
+    points = {}
+    for part, count in counts.items():
+        points[f"y_{part}"] = rng.integers(0, 4, count)
+        points[f"x_{part}"] = (centres[points[f"y_{part}"]] + 0.8 * rng.normal(size=(count, 12))).astype(np.float32)
+    return points
+
+
 def test_coupled_outputs_leave_the_answers_nearer(tmp_path: Path) -> None:
     """A layer of many outputs that few classes look at, in one bit: the divergence on images that nothing saw."""
     rng = np.random.default_rng(3)
-    centres = rng.normal(size=(4, 12))
-    points = {}
-    for part, count in (("train", 1200), ("test", 400)):
-        points[f"y_{part}"] = rng.integers(0, 4, count)
-        points[f"x_{part}"] = (centres[points[f"y_{part}"]] + 0.8 * rng.normal(size=(count, 12))).astype(np.float32)
+    points = clusters(rng, {"train": 1200, "test": 400})
     np.savez(tmp_path / "points.npz", **points)  # type: ignore[arg-type]
     graph = parse(f"""graph @wide {{
         input %x : f32[N,12]
@@ -324,12 +330,7 @@ WEIGHTS = {"a": (12, 12), "b": (12, 12), "d": (4, 12)}
 
 def test_layers_that_share_a_bias_are_fitted_one_by_one(tmp_path: Path) -> None:
     """As if each had a copy of its own."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 12))
-    points = {}
-    for part, count in (("train", 400), ("test", 200)):
-        points[f"y_{part}"] = rng.integers(0, 4, count)
-        points[f"x_{part}"] = (centres[points[f"y_{part}"]] + 0.8 * rng.normal(size=(count, 12))).astype(np.float32)
+    points = clusters(np.random.default_rng(0), {"train": 400, "test": 200})
     np.savez(tmp_path / "points.npz", **points)  # type: ignore[arg-type]
     weights = "".join(f"weight %{name}.weight = {numbers(*shape)}\n" for name, shape in WEIGHTS.items())
     halves = "= [" + ",".join(["0.5"] * 12) + "] : f32[12]\n"

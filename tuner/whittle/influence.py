@@ -100,6 +100,8 @@ def _back(graph: Graph, way: Sequence[Node], values: Mapping[str, Array], start:
             slope = slope * _bend(node, values[node.result.name])
         if node.op == "dense":
             yield node.name, slope.reshape(-1, slope.shape[-1])
+            if node is way[-1]:
+                return
             slope = slope @ _weights(node)
         for value, own in _shares(node, slope):
             slopes[id(value)] = slopes[id(value)] + own if id(value) in slopes else own

@@ -9,7 +9,9 @@ The bias is rounded to the step, half to even. FLOAT and AFFINE operands compute
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +27,22 @@ class Accumulator:
     """The accumulator of each output channel, whose numbers count steps.
 
     exponents: log2 of the step, int64 [channels]; weight_exponents: log2 of the weights' part of it; bias: float64
-    [channels]; bound: what no |sum| exceeds.
+    [channels]; quantized: gives the weights' numbers [channels, inputs]; largest: max |x|, in its steps.
     """
 
     exponents: NDArray[np.int64]
     weight_exponents: NDArray[np.int64]
     bias: NDArray[np.float64]
-    bound: int
+    quantized: Callable[[], NDArray[np.float64]]
+    largest: int
+
+    @cached_property
+    def bound(self) -> int:
+        """What no |sum| exceeds."""
+        sums = np.abs(np.ldexp(self.quantized(), -self.weight_exponents[:, None])).sum(1)
+        slack = 1.0 if sums.max(initial=0) < 2**53 else 1 + 2.0**-20  # a sum of so large numbers was rounded
+        pairs = zip(sums, self.bias, strict=True)
+        return max((int(np.ceil(total * slack)) * self.largest + int(abs(b)) for total, b in pairs), default=0)
 
     @property
     def bits(self) -> int:
@@ -57,16 +68,16 @@ def accumulator(node: Node) -> Accumulator | None:
         return None
     if bias_value is not None and bias_value.tensor is None:
         return None
-    channels = weight.tensor.shape[0]
-    quantized = w.quantize(weight.tensor.data, "%" + weight.name).astype(np.float64).reshape(channels, -1)
-    steps = weight_exponents(w, quantized)
+    data = weight.tensor.data
+    check_finite(data, "%" + weight.name)
+
+    @cache
+    def quantized() -> NDArray[np.float64]:
+        return w.quantize(data, "%" + weight.name).astype(np.float64).reshape(len(data), -1)
+
+    steps = np.broadcast_to(w.step_exponents, len(data)) if w.n_e == 0 else weight_exponents(w, quantized())
     exponents = steps + x.step_exponents
-    bias = _bias(bias_value, exponents)
-    sums = np.abs(np.ldexp(quantized, -steps[:, None])).sum(1)
-    slack = 1.0 if sums.max(initial=0) < 2**53 else 1 + 2.0**-20  # a sum of so large numbers was rounded
-    pairs = zip(sums, bias, strict=True)
-    bound = max((int(np.ceil(total * slack)) * x.max_code + int(abs(b)) for total, b in pairs), default=0)
-    return Accumulator(exponents, steps, bias, bound)
+    return Accumulator(exponents, steps, _bias(bias_value, exponents), quantized, x.max_code)
 
 
 def weight_exponents(format: Canonical, quantized: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ class SimulationJudge:
         if not len(self.x) or len(self.x) != len(self.y):
             raise CompileError(f"{len(self.x)} samples and {len(self.y)} labels make no score")
         self.simulation = Simulation(self.graph, self.threads)
+        self.used: Candidate | None = None  # what the simulation has now, so that it keeps its sessions and numbers
 
     @property
     def images(self) -> int:
@@ -83,13 +84,17 @@ class SimulationJudge:
 
     def hits(self, candidate: Candidate, which: slice | Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether the network is right on each of these images."""
-        return hits(self.k, self.scores(candidate.apply(self.graph), self.x[which]), self.y[which])
+        if candidate is not self.used:
+            self.simulation.use(candidate.apply(self.graph))
+            self.used = candidate
+        return hits(self.k, self.checked(class_scores(self.simulation, self.x[which])), self.y[which])
 
     def scores(self, graph: Graph, x: Array) -> Array:
         """The first output [N, classes] of the network with other formats and numbers.
 
         Raises CompileError if there is a label without a class.
         """
+        self.used = None
         self.simulation.use(graph)
         return self.checked(class_scores(self.simulation, x))
 

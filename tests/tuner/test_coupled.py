@@ -105,3 +105,17 @@ def test_where_there_is_nothing_to_couple() -> None:
     few = Coupling.of(m, MOST_COLUMNS // 2)
     assert few is not None
     assert few.ends == [(0, 2), (2, 4)]
+
+
+@pytest.mark.parametrize("text", ["FIXED 2", "BIN<1,B=0>", "EXP 3"])
+def test_every_further_sweep_makes_it_no_worse(text: str) -> None:
+    """Coordinate descent on tr(M E H E^T): it can only fall, until nothing moves any more."""
+    rng = np.random.default_rng(3)
+    w, m = rng.normal(size=(24, 30)), moments(rng, 24, 5)
+    curvature, coupling = Curvature.of(moments(rng, 30, 90)), Coupling.of(m, 30)
+    assert coupling is not None
+    found = [coupled(w, curvature, [format_of(text)], coupling, sweeps)[0] for sweeps in range(12)]
+    losses = [total(raised(m), q - w, curvature.h) for q in found]
+    assert losses[1] < losses[0]
+    assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(losses))
+    assert np.array_equal(found[-1], found[-2])

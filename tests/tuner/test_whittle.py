@@ -233,7 +233,7 @@ def test_what_is_refused_at_the_end_is_not_taken_when_the_time_is_over(
 def test_a_search_goes_on_where_all_that_it_accepted_is_refused(
     lenet: Tuned, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What looked as if it held on a part of the images does not on all of them: dearer formats do."""
+    """What looked as if it held on a part of the images does not on all of them: other formats do."""
     rounds: list[set[str]] = []
 
     def measured(validation: Validation, candidate: Candidate) -> Outcome:
@@ -254,7 +254,7 @@ def test_a_search_goes_on_where_all_that_it_accepted_is_refused(
     assert len(rounds) == 2
     assert lenet.candidate.key in rounds[0]
     assert found.candidate.key not in rounds[0]
-    assert lenet.cost < found.cost < found.float_cost / 4
+    assert found.cost < found.float_cost / 4
     assert found.accuracy >= found.least
 
 

@@ -23,13 +23,11 @@ import numpy as np
 
 from bitwright.ir.formats import Canonical
 from bitwright.passes.cholesky import Matrix, Single, lower_factor
-from bitwright.tuner.whittle.rounding import Curvature, Grid, of_rows, rounded
+from bitwright.tuner.whittle.rounding import Curvature, Grid, improved, of_rows, rounded
 
 MOST_GROUPS = 8
 MOST_COLUMNS = 4096
 """Of all groups together: each is rounded column by column, which takes time."""
-SWEEPS = (0, 1)
-"""Of coordinate descent, in the first pass over the groups and in the second."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,24 @@ class Coupling:
         return cls(ends, before, others)
 
 
-def coupled(w: Matrix, curvature: Curvature, formats: Sequence[Canonical], coupling: Coupling) -> Single:
-    """Numbers [formats, outputs, inputs] for weights w, all of FIXED and BIN, or all of EXP."""
+def coupled(
+    w: Matrix, curvature: Curvature, formats: Sequence[Canonical], coupling: Coupling, sweeps: int = 1
+) -> Single:
+    """Numbers [formats, outputs, inputs] for weights w, all of FIXED and BIN, or all of EXP.
+
+    sweeps: over the groups, after the first time, each of one of coordinate descent.
+    """
     errors = np.zeros((len(formats), *w.shape))
-    for number, sweeps in enumerate(SWEEPS):
-        for (start, stop), before, others in zip(coupling.ends, coupling.before, coupling.others, strict=True):
-            pulled = others @ errors if number else before @ errors[:, :start]
-            grid = Grid([(of_rows(format, start, stop), stop - start) for format in formats])
+    groups = list(zip(coupling.ends, coupling.before, coupling.others, strict=True))
+    grids = [Grid([(of_rows(format, *ends), ends[1] - ends[0]) for format in formats]) for ends in coupling.ends]
+    for sweep in range(1 + sweeps):
+        for ((start, stop), before, others), grid in zip(groups, grids, strict=True):
+            pulled = others @ errors if sweep else before @ errors[:, :start]
             wanted = (w[start:stop] - pulled).reshape(-1, w.shape[1])
-            found = rounded(wanted, curvature, grid, sweeps).reshape(pulled.shape)
-            errors[:, start:stop] = found - w[start:stop]
+            if sweep:
+                q = (w[start:stop] + errors[:, start:stop]).reshape(wanted.shape)
+                found = improved(q, wanted, curvature, grid)
+            else:
+                found = rounded(wanted, curvature, grid, 0)
+            errors[:, start:stop] = found.reshape(pulled.shape) - w[start:stop]
     return (errors + w).astype(np.float32)

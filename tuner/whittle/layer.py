@@ -33,7 +33,7 @@ COARSE = 4
 """Up to so many bits, outputs are coupled, and second-order rounding wants other biases than rounding to nearest."""
 ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
 SCATTER = 0.1  # of the ridge, for as many inputs as rows; in mean diagonals of H
-MOST_NUMBERS = 100_000  # of a layer, by which starting biases are chosen
+MOST_NUMBERS = 30_000  # of a layer, by which starting biases are chosen
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,11 @@ class Statistics:
     def fit(self, formats: Sequence[Canonical], sweeps: int = 2) -> list[Fitted]:
         """The best numbers in every format (FIXED, BIN and EXP, of the layer or an output channel).
 
-        sweeps: of coordinate descent; coupled outputs have their own.
+        sweeps: of coordinate descent; without any, outputs are not coupled either.
         """
         found: dict[int, Fitted] = {}
-        kinds = [(bool(format.n_e), self.coupling is not None and format.width <= COARSE) for format in formats]
+        can_couple = self.coupling is not None and sweeps > 0
+        kinds = [(bool(format.n_e), can_couple and format.width <= COARSE) for format in formats]
         for kind in dict.fromkeys(kinds):
             own = [i for i, other in enumerate(kinds) if other == kind]
             numbers = self._rounded([formats[i] for i in own], sweeps, kind[1])
@@ -158,7 +159,7 @@ class Statistics:
         for group in self.groups:
             own = [of_rows(format, start, start + len(group.w)) for format in formats]
             if is_coupled and self.coupling is not None:
-                numbers.append(coupled(group.w, group.curvature, own, self.coupling))
+                numbers.append(coupled(group.w, group.curvature, own, self.coupling, sweeps))
             else:
                 w = np.tile(group.w, (len(formats), 1))
                 q = rounded(w, group.curvature, Grid([(format, len(group.w)) for format in own]), sweeps)

@@ -34,7 +34,7 @@ from bitwright.tuner.whittle.influence import SAMPLES, influences, watched, way_
 from bitwright.tuner.whittle.layer import COARSE, ENOUGH, Fitted, Statistics
 
 MOST_BYTES = 1 << 30
-MOST_VALUES = 50_000
+MOST_VALUES = 25_000
 MOST_ROWS = 16_384  # of the inputs of a layer's sums
 KEPT = 8
 MOST_EXPONENT_BITS = 7

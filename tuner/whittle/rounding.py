@@ -136,18 +136,41 @@ def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
-    columns = np.ascontiguousarray((w / grid.step[:, None]).T[curvature.order], np.float32)
+    columns = _columns(w, curvature, grid)
     q, shared = _propagated(columns, curvature.shares, grid)
-    off = curvature.pull(shared) if sweeps else shared
+    if sweeps:
+        _swept(q, curvature.pull(shared), curvature, grid, sweeps)
+    return _rows(q, curvature, grid)
+
+
+def improved(q: Matrix, w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
+    """Numbers [rows, inputs] that make less damage to rows w than q, which are of the grid."""
+    own = _columns(q, curvature, grid)
+    off = curvature.slopes @ (own - _columns(w, curvature, grid))
+    _swept(own, off, curvature, grid, sweeps)
+    return _rows(own, curvature, grid)
+
+
+def _columns(rows: Matrix | Single, curvature: Curvature, grid: Grid) -> Single:
+    """Rows [rows, inputs] in units of their steps, turned, the inputs in the order of the curvature."""
+    return np.ascontiguousarray((rows / grid.step[:, None]).T[curvature.order], np.float32)
+
+
+def _rows(columns: Single, curvature: Curvature, grid: Grid) -> Single:
+    """What `_columns` turned, turned back."""
+    found = np.empty_like(columns)
+    found[curvature.order] = columns
+    return (found * grid.step + np.float32(0)).T  # no zero has a sign
+
+
+def _swept(q: Single, off: Single, curvature: Curvature, grid: Grid, sweeps: int) -> None:
+    """Sweeps of coordinate descent on q [inputs, rows], in place, each column being `off` from its best."""
     for sweep in range(sweeps):
         steps, lower = _descend(q, off, curvature.slopes, grid)
         if sweep + 1 == sweeps or not steps.any():
             break
         off += lower
         off += _upper(curvature.slopes, steps)
-    found = np.empty_like(q)
-    found[curvature.order] = q
-    return (found * grid.step + np.float32(0)).T  # no zero has a sign
 
 
 def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Single]:
@@ -156,10 +179,11 @@ def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Si
     for start, stop in blocks(len(q)):
         block = columns[start:stop] - shares[start:stop, :start] @ errors[:start]
         for j in range(start, stop):
-            wanted = block[j - start] - shares[j, start:j] @ errors[start:j]
+            wanted = block[j - start]
+            wanted -= shares[j, start:j] @ errors[start:j]
             grid.round(wanted, q[j])
-            np.subtract(q[j], wanted, out=shared[j])
             np.subtract(q[j], columns[j], out=errors[j])
+        np.subtract(q[start:stop], block, out=shared[start:stop])
     return q, shared
 
 

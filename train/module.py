@@ -20,12 +20,12 @@ from bitwright.ir.assign import spread
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Canonical
 from bitwright.ir.graph import Graph, Node, Value
+from bitwright.ir.scores import scores_of
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.train.meaning import MEANING, fused, sums
 from bitwright.train.onnx_ops import PLAIN
 from bitwright.train.quantizers import quantizers_of
 from bitwright.train.rounding import Quantizer, on_steps
-from bitwright.train.scores import scores_of
 
 SUMS = ("conv2d", "dense")
 

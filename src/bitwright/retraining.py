@@ -18,11 +18,11 @@ from bitwright.ir.evaluate import evaluate
 from bitwright.ir.files import load
 from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph
+from bitwright.ir.scores import scores_of
 from bitwright.ir.tensor import Array
 from bitwright.ir.types import F32
 from bitwright.passes import STRUCTURE, Context, run_passes
 from bitwright.passes.formats import AnnotateFormats, AssignFormats
-from bitwright.train.scores import scores_of
 
 if TYPE_CHECKING:
     from bitwright.models.datasets import Dataset

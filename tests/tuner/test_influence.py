@@ -9,9 +9,10 @@ from bitwright.ir import edit
 from bitwright.ir.evaluate import evaluate
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
+from bitwright.ir.scores import scores_of
 from bitwright.ir.tensor import Tensor
 from bitwright.tuner.whittle import influence
-from bitwright.tuner.whittle.influence import influences, scores_of, watched, way_back
+from bitwright.tuner.whittle.influence import influences, watched, way_back
 
 RNG = np.random.default_rng(5)
 
@@ -92,15 +93,16 @@ def test_what_all_classes_have_in_common_does_not_matter() -> None:
     assert np.linalg.matrix_rank(m, tol=1e-6) == 2
 
 
-def test_a_single_score_stands_against_nought(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", ["output %d", "%p = onnx.Sigmoid(%d) : f32[N,1]\n  output %p"])
+def test_a_single_score_stands_against_nought(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(influence, "DRAWS", 3000)
-    graph = parse("""graph @one {
+    graph = parse(f"""graph @one {{
   opset ai.onnx=17
   input %x : f32[N,2]
   weight %d.weight = [1.0,-2.0] : f32[1,2]
   %d = dense(%x, %d.weight) : f32[N,1]
-  output %d
-}
+  {end}
+}}
 """)
     x = np.array([[0.5, 0.25], [1, -1]], np.float32)
     way = way_back(graph)

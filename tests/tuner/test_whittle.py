@@ -13,6 +13,7 @@ from bitwright.backends.simulation.run import Simulation
 from bitwright.backends.simulation.score import class_scores
 from bitwright.cli.main import run
 from bitwright.ir.files import load, save
+from bitwright.ir.formats import Canonical
 from bitwright.ir.formats.named import BIN, fixed
 from bitwright.ir.graph import Graph
 from bitwright.ir.parse import parse
@@ -22,8 +23,9 @@ from bitwright.tuner.judge import SimulationJudge
 from bitwright.tuner.problem import Constraint, OutOfTime
 from bitwright.tuner.space import uniform
 from bitwright.tuner.tune import Options, Tuned
+from bitwright.tuner.whittle.network import Assignment
 from bitwright.tuner.whittle.search import _Whittle
-from bitwright.tuner.whittle.sensitivity import along, divergence, log_probabilities
+from bitwright.tuner.whittle.sensitivity import Sensitivity, along, divergence, log_probabilities
 from bitwright.tuner.whittle.validate import Outcome, Validation
 from bitwright.tuning import tune
 
@@ -278,6 +280,38 @@ def test_biases_of_few_bits_suit_second_order_rounding(digits: Path, monkeypatch
     assert all(np.mean(shares[width]) < 0.97 for width in (2, 3))
     assert np.mean(shares[4]) < 1
     assert shares[5] == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("at", "narrower", "hopeful"),
+    [(0, 0.01, False), (1, 1e9, False), (1, 1e-9, True)],
+    ids=["narrowest already", "lost whatever the others do", "hardly matters"],
+)
+def test_wider_formats_are_measured_where_a_narrower_one_may_hold(
+    at: int, narrower: float, hopeful: bool, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With damages that are made up: 1 of the point found, all of what is allowed being lost there."""
+    measured: list[tuple[int, int]] = []
+
+    def changed(sensitivity: Sensitivity, found: Assignment, number: int, format: Canonical) -> float:
+        measured.append((number, format.width - found[number].width))
+        return 1.0 + narrower
+
+    def run(search: _Whittle) -> Candidate:
+        search.options = [search.formats(variable, 4) for variable in search.variables]
+        found = tuple(formats[at] for formats in search.options)
+        search.losses[found] = search.validation.allowed
+        search.refine(found)
+        return search.problem.float32
+
+    monkeypatch.setattr(Sensitivity, "together", lambda *_: 1.0)
+    monkeypatch.setattr(Sensitivity, "changed", changed)
+    monkeypatch.setattr(_Whittle, "validated", lambda *_: None)
+    monkeypatch.setattr(_Whittle, "trim", lambda *_: None)
+    monkeypatch.setattr(_Whittle, "run", run)
+    tune(LENET, str(digits))
+    assert any(step < 0 for _, step in measured) == (at > 0)
+    assert any(step > 0 for _, step in measured) == hopeful
 
 
 def clusters(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, np.ndarray]:

@@ -19,23 +19,15 @@ from numpy.typing import NDArray
 
 from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import real, string
+from bitwright.ir.scores import scores_of
 from bitwright.ir.tensor import Array
 from bitwright.passes.cholesky import Matrix
 
 SAMPLES = 500
 DRAWS = 4  # of signs, for each sample
 MOST_OUTPUTS = 2048  # of a layer; M has the square of that
-DECISIONS = ("softmax", "onnx.LogSoftmax", "onnx.Softmax")
 
 Single = NDArray[np.float32]
-
-
-def scores_of(graph: Graph) -> Value:
-    """The first output, or what stands before the softmax that it is."""
-    value = graph.outputs[0].value
-    while value.producer is not None and value.producer.op in DECISIONS:
-        value = value.producer.operand(0)
-    return value
 
 
 def way_back(graph: Graph) -> list[Node]:

@@ -7,6 +7,7 @@
 3. validate  the cheapest point of the front that holds, in steps by the true losses (tuner/whittle/bracket.py), each
              answer on as few images as it takes
 4. again     damages measured in the context of the point found, solved and validated again, while that makes it cheaper
+             and some narrower format would not lose too much if all else were float
 5. trim      one variable at a time a width narrower while the accuracy holds, the largest expected saving first; what
              failed once is not tried again
 
@@ -48,7 +49,7 @@ ROUND_WORTH = 0.01  # the share of the objective that a round must have saved fo
 WORTH = 0.06  # the share of a variable's mean share in the objective that a validation must be expected to save
 LEAST_WORTH = 0.005  # in the objective, however many variables there are
 FEW = 32  # images that are fitted to, however few there are
-REACH = 1  # widths to either side that are measured again in context
+NARROWER, WIDER = -1, 1  # the widths that are measured again in context
 
 
 def search(problem: Problem) -> Candidate:
@@ -115,7 +116,10 @@ class _Whittle:
     def refine(self, found: Assignment) -> None:
         """Accept cheaper assignments, from one that holds on."""
         for _ in range(ROUNDS):
-            self.around = self.measure_around(found)
+            self.around = self.narrower(found)
+            if not any(self.is_hopeful(found, number) for number in range(len(found))):
+                break
+            self.around = self.wider(found)
             better = self.validated(*self.front_around(found), found)
             if better is None or better == found:
                 break
@@ -158,19 +162,34 @@ class _Whittle:
             table.append([Option(*both) for both in zip(prices, damages, strict=True)])
         return filled(table, front(table)), self.options
 
-    def measure_around(self, found: Assignment) -> Around:
-        """Damages measured with everything else as in `found`."""
+    def narrower(self, found: Assignment) -> Around:
+        """Damages measured with one variable a width narrower, everything else as in `found`."""
         base = self.sensitivity.together(found)
-        return Around(
-            base,
-            [
-                {
-                    format: 0.0 if format == own else self.sensitivity.changed(found, number, format) - base
-                    for format in self.near(number, found)
-                }
-                for number, own in enumerate(found)
-            ],
-        )
+        return Around(base, [self.increments(found, number, NARROWER, base) for number in range(len(found))])
+
+    def wider(self, found: Assignment) -> Around:
+        """What is around `found` by now, and damages measured with one variable a width wider."""
+        base = self.around.base
+        known = enumerate(self.around.increments)
+        return Around(base, [own | self.increments(found, number, WIDER, base) for number, own in known])
+
+    def increments(self, found: Assignment, number: int, step: int, base: float) -> dict[Canonical, float]:
+        """What the damage grows by with a variable so many widths on, and 0 for its own; if that matters in cost."""
+        formats, own = self.options[number], found[number]
+        at, cost = formats.index(own) + step, self.cost(found)
+        if not 0 <= at < len(formats) or abs(self.price(found, number, formats[at]) - cost) <= self.worth * cost:
+            return {own: 0.0}
+        return {own: 0.0, formats[at]: self.sensitivity.changed(found, number, formats[at]) - base}
+
+    def is_hopeful(self, found: Assignment, number: int) -> bool:
+        """Whether a narrower format may hold if the others lost nothing: wider ones can take back no more than that."""
+        own = found[number]
+        for format, increment in self.around.increments[number].items():
+            move = (*found[:number], format, *found[number + 1 :])
+            step = self.bracket((found, move), (self.around.base, increment), (0, self.losses[found]))
+            if format != own and step.expected_saving(1) > self.worth * self.cost(found):
+                return True
+        return False
 
     def front_around(self, found: Assignment) -> tuple[list[Point], list[list[Canonical]]]:
         """The front of these damages."""
@@ -180,14 +199,6 @@ class _Whittle:
             for number, formats in enumerate(self.around.increments)
         ]
         return filled(table, front(table)), options
-
-    def near(self, number: int, found: Assignment) -> list[Canonical]:
-        """The formats that a variable may change to; its own alone, if no change matters to the objective."""
-        formats, own = self.options[number], found[number]
-        at = formats.index(own)
-        near = formats[max(0, at - REACH) : at + REACH + 1]
-        prices = [self.price(found, number, format) for format in near]
-        return near if max(prices) - min(prices) > self.worth * self.cost(found) else [own]
 
     def price(self, assignment: Assignment, number: int, format: Canonical) -> float:
         """The objective with one variable in another format."""
@@ -275,7 +286,7 @@ class _Whittle:
     def step(self, found: Assignment, move: Assignment) -> Bracket:
         """From an assignment that holds to one that may."""
         if self.around.damage(move) is None:
-            self.around = self.measure_around(found)
+            self.around = self.narrower(found)
         damages = [self.around.damage(assignment) for assignment in (found, move)]
         known = [damage for damage in damages if damage is not None]
         return self.bracket((found, move), known, (0, self.losses[found]))

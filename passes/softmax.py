@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.ir.graph import Graph
+from bitwright.ir.scores import decides
 from bitwright.passes.base import Context, Pass
 from bitwright.passes.chains import bypass
-
-FINAL = ("softmax", "onnx.Softmax", "onnx.LogSoftmax", "onnx.Sigmoid")
 
 
 @dataclass(frozen=True)
 class DropSoftmax(Pass):
-    """Remove softmax, log-softmax and sigmoid at the outputs: these then show the scores before, under their own names.
+    """Remove softmax, log-softmax, sigmoid and argmax at the outputs, which then show the scores before.
+
+    They keep their outside names; what stood at several outputs is gone from all of them.
 
     - %prob = softmax(%fc2) : f32[1,10]
     - output %prob
@@ -26,8 +27,7 @@ class DropSoftmax(Pass):
     def run(self, graph: Graph, context: Context) -> bool:
         changed = False
         for output in graph.outputs:
-            node = output.value.producer
-            if node is not None and node.op in FINAL and not node.result.uses:
+            while (node := output.value.producer) is not None and decides(node) and not node.result.uses:
                 context.notes.append(f'"{output.name}" shows the scores before %{node.name}, which is left to the host')
                 bypass(graph, node)
                 changed = True

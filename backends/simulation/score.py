@@ -13,7 +13,8 @@ from bitwright.ir import edit
 from bitwright.ir.assign import assign
 from bitwright.ir.errors import CompileError
 from bitwright.ir.formats import Format
-from bitwright.ir.graph import Graph
+from bitwright.ir.graph import Graph, Value
+from bitwright.ir.scores import scores_of
 from bitwright.ir.tensor import Array
 
 Metric = Callable[[Array, Array], float]
@@ -102,12 +103,13 @@ def check_labels(labels: NDArray[np.int64], classes: int, k: int = 1) -> None:
 
 
 def class_scores(simulation: Simulation, x: Array) -> Array:
-    """The first output's scores [N, classes]. Raises CompileError if the network has several inputs."""
-    return by_class(simulation.graph, first_output(simulation, x))
+    """The scores [N, classes] that the first output is decided on. Raises CompileError if there are several inputs."""
+    scores = scores_of(simulation.graph)
+    return by_class(scores, _found(simulation, x, scores))
 
 
-def by_class(graph: Graph, scores: Array) -> Array:
-    """Scores [N, ...] of a graph's first output as [N, classes].
+def by_class(value: Value, scores: Array) -> Array:
+    """Scores [N, ...], a value's, as [N, classes].
 
     One score a sample decides between two classes: it stands behind its threshold, which is 1/2 for what a sigmoid
     gives and 0 for anything else.
@@ -115,14 +117,21 @@ def by_class(graph: Graph, scores: Array) -> Array:
     flat = scores.reshape(len(scores), -1)
     if flat.shape[1] != 1:
         return flat
-    producer = graph.outputs[0].value.producer
-    threshold = 0.5 if producer is not None and producer.op == "onnx.Sigmoid" else 0.0
+    threshold = 0.5 if value.producer is not None and value.producer.op == "onnx.Sigmoid" else 0.0
     return np.concatenate([np.full_like(flat, threshold), flat], 1)
 
 
 def first_output(simulation: Simulation, x: Array) -> Array:
     """The first output's numbers [N, ...]. Raises CompileError if the network has several inputs."""
+    return _found(simulation, x, simulation.graph.outputs[0].value)
+
+
+def _found(simulation: Simulation, x: Array, value: Value) -> Array:
+    """A value's numbers [N, ...]."""
     graph = simulation.graph
     if len(graph.inputs) != 1:
         raise CompileError(f"@{graph.name} has {len(graph.inputs)} inputs; a score takes networks of one")
-    return simulation.run({graph.input_name(graph.inputs[0]): x})[graph.outputs[0].name]
+    inputs, output = {graph.input_name(graph.inputs[0]): x}, graph.outputs[0]
+    if value is output.value:
+        return simulation.run(inputs)[output.name]
+    return simulation.run(inputs, wanted=[value.name])[value.name]

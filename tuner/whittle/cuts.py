@@ -59,7 +59,7 @@ class Cuts:
 
     def outputs(self, values: dict[str, Array], start: int) -> Array:
         """The first output [N, classes] from the values live at `start`."""
-        name = self.graph.outputs[0].value.name
+        output = self.graph.outputs[0].value
         given = self.live[start]
-        found = self.simulation.run({key: values[key] for key in given}, given=given, wanted=[name])[name]
-        return by_class(self.graph, found)
+        found = self.simulation.run({key: values[key] for key in given}, given=given, wanted=[output.name])
+        return by_class(output, found[output.name])

@@ -84,7 +84,7 @@ def float_pass(
         scores.append(found[output])
     if max(samples, rich) < len(x):
         scores.append(run(max(samples, rich), len(x), ())[output])
-    return Floats(values, further, by_class(graph, np.concatenate(scores)))
+    return Floats(values, further, by_class(graph.outputs[0].value, np.concatenate(scores)))
 
 
 def _numbers(graph: Graph, name: str) -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
 from bitwright.passes.cholesky import Matrix
-from bitwright.passes.moments import RIDGE, gram, refitted
+from bitwright.passes.moments import RIDGE, gram, refitted, squares
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.coupled import Coupling, coupled
 from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, of_rows, rounded
@@ -84,7 +84,7 @@ class Statistics:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
         here = x - mean
         if exact is x:
-            own = known or Curvature.of(here.T @ here / np.float32(len(x)))
+            own = known or Curvature.of(squares(here) / np.float32(len(x)))
             return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
         change = (exact - x) @ w.astype(np.float32).T
         missing = (change - change.mean(0) if self.bias is not None else change).T @ here / np.float32(len(x))

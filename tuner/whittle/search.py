@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from threadpoolctl import threadpool_limits
 
@@ -89,6 +90,7 @@ class _Whittle:
         self.validation = Validation(problem, judge, scores, right, self.network.floats.fitted)
         self.sensitivity = Sensitivity(self.network)
         self.variables = problem.space.variables
+        self.covering = cache(covering)
         self.worth = max(LEAST_WORTH, WORTH / len(self.variables))
         self.options: list[list[Canonical]] = []
         self.outcomes: dict[Assignment, Outcome] = {}
@@ -212,7 +214,7 @@ class _Whittle:
     def cost(self, assignment: Assignment) -> float:
         """The objective of an assignment, its biases covering."""
         formats = {
-            target.name: covering(format, target)
+            target.name: self.covering(format, target)
             for variable, format in zip(self.variables, assignment, strict=True)
             for target in variable.targets
         }

@@ -185,11 +185,11 @@ class _Whittle:
 
     def is_hopeful(self, found: Assignment, number: int) -> bool:
         """Whether a narrower format may hold if the others lost nothing: wider ones can take back no more than that."""
-        own = found[number]
-        for format, increment in self.around.increments[number].items():
+        for format in self.around.increments[number].keys() - {found[number]}:
             move = (*found[:number], format, *found[number + 1 :])
-            step = self.bracket((found, move), (self.around.base, increment), (0, self.losses[found]))
-            if format != own and step.expected_saving(1) > self.worth * self.cost(found):
+            damages = self.around.base, self.around.increments[number][format]
+            step = self.bracket((found, move), damages, (0, self.losses[found]))
+            if step.expected_saving(1) > self.worth * self.cost(found):
                 return True
         return False
 

@@ -9,25 +9,12 @@ is the W' that makes mean |t - W' x'|^2 + r |W' - W|^2 least: the ridge r keeps 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from bitwright.passes.cholesky import Matrix, Single, solved
 
 RIDGE = 0.01  # of the mean diagonal of H
-MUCH = 2e10  # products, half a second's work
 LEAST_RIDGE = 1e-12  # where an input never changes
-
-
-def squares(x: Single) -> Single:
-    """sum x x^T of inputs [rows, inputs]; of much of it, two threads take half of the rows each."""
-    if len(x) * x.shape[1] ** 2 < MUCH:
-        return x.T @ x
-    with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(lambda part: part.T @ part, np.array_split(x, 2))
-    first += second
-    return np.asarray(first)
 
 
 def gram(x: Single) -> Matrix:

@@ -207,7 +207,7 @@ def _database(options: Options, judge: Judge) -> Database:
     """Where accuracies are kept; its folder is made now that nothing else can be wrong."""
     if options.database is not None:
         options.database.parent.mkdir(parents=True, exist_ok=True)
-    return Database(options.database, judge.identity())
+    return Database(options.database, "" if options.database is None else judge.identity())
 
 
 def _within(problem: Problem, search: Callable[[Problem], Candidate]) -> tuple[Candidate, bool]:

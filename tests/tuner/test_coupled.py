@@ -9,7 +9,8 @@ import pytest
 
 from bitwright.ir.formats import Canonical, parse
 from bitwright.tuner.whittle.coupled import MOST_COLUMNS, Coupling, coupled
-from bitwright.tuner.whittle.rounding import Curvature, Grid, rounded
+from bitwright.tuner.whittle.curvature import Curvature
+from bitwright.tuner.whittle.rounding import Grid, rounded
 
 
 def format_of(text: str) -> Canonical:

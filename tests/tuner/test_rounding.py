@@ -16,8 +16,9 @@ from bitwright.ir.formats.named import BIN, binary, exp, fixed
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.parse import parse as parse_graph
 from bitwright.passes.patches import MOST_ROWS, group_count, patches
+from bitwright.tuner.whittle.curvature import Curvature
 from bitwright.tuner.whittle.layer import Fitted, Statistics
-from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, rounded
+from bitwright.tuner.whittle.rounding import Grid, damage, rounded
 
 FORMATS = ["FIXED 2", "FIXED 3 2", "FIXED 8 -3", "UFIXED 1", "UFIXED 4 1", "BIN<1,B=2>", "EXP 2", "EXP 3 1", "EXP 6"]
 POWERS = [text for text in FORMATS if text.startswith("EXP")]
@@ -77,28 +78,6 @@ def test_grids_have_a_bias_for_each_row(kind: Canonical) -> None:
     column = np.random.default_rng(1).normal(size=5).astype(np.float32)
     format = kind.at((0, 1, 2, 3, -1), 0)
     np.testing.assert_array_equal(nearest(Grid([(format, 5)]), column), format.quantize(column))
-
-
-# ---- curvature
-
-
-@pytest.mark.parametrize("inputs", [1, 2, 7, 64, 70, 200])
-def test_the_factor_is_that_of_the_curvature(inputs: int) -> None:
-    found = curvature_of(np.random.default_rng(inputs), inputs)
-    assert sorted(found.order) == list(range(inputs))
-    turned = found.h[np.ix_(found.order, found.order)]
-    assert np.all(np.diff(np.diagonal(turned)) <= 0)
-    np.testing.assert_array_equal(found.factor, np.tril(found.factor))
-    np.testing.assert_allclose(found.factor.T @ found.factor, turned, rtol=1e-9, atol=1e-12)
-
-
-def test_inputs_that_are_always_zero_do_no_harm() -> None:
-    h = np.zeros((3, 3))
-    h[0, 0] = 4.0
-    for found in (Curvature.of(h), Curvature.of(np.zeros((3, 3)))):
-        assert np.isfinite(found.factor).all()
-        q = rounded(np.array([[0.4, 0.6, -2.0]]), found, Grid([(fixed(2), 1)]))
-        assert set(q.ravel()) <= {-1.0, 0.0, 1.0}
 
 
 # ---- rounding
@@ -197,27 +176,6 @@ def test_sweeps_take_the_best_number_of_each_column_in_turn(inputs: int, sweeps:
     found = rounded(w, curvature, grid, sweeps)
     assert np.mean(found == expected) > 0.98  # that is in single precision
     np.testing.assert_allclose(doubly(w, found, curvature), doubly(w, expected, curvature), rtol=0.05)
-
-
-@pytest.mark.parametrize("inputs", [1, 64, 130])
-def test_half_a_product_gives_the_first_sums_of_a_sweep(inputs: int) -> None:
-    rng = np.random.default_rng(inputs)
-    curvature = curvature_of(rng, inputs)
-    e = rng.normal(size=(inputs, 3)).astype(np.float32)
-    turned = curvature.h[np.ix_(curvature.order, curvature.order)]
-    expected = turned @ e / np.diagonal(turned)[:, None]
-    np.testing.assert_allclose(curvature.pull(curvature.shares @ e), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("inputs", [1, 7, 130])
-@pytest.mark.parametrize("ridge", [0.01, 1.0])
-def test_ridged_equations_are_solved(inputs: int, ridge: float) -> None:
-    rng = np.random.default_rng(inputs)
-    curvature = curvature_of(rng, inputs)
-    b = rng.normal(size=(inputs, 3))
-    raised = curvature.h + ridge * np.diagonal(curvature.h).mean() * np.eye(inputs)
-    for _ in range(2):  # the factor that was kept gives the same
-        np.testing.assert_allclose(raised @ curvature.solved(ridge, b), b, rtol=1e-3, atol=1e-3)
 
 
 # ---- patches and layers

@@ -23,7 +23,8 @@ import numpy as np
 
 from bitwright.ir.formats import Canonical
 from bitwright.passes.cholesky import Matrix, Single, lower_factor
-from bitwright.tuner.whittle.rounding import Curvature, Grid, improved, of_rows, rounded
+from bitwright.tuner.whittle.curvature import Curvature
+from bitwright.tuner.whittle.rounding import Grid, improved, of_rows, rounded
 
 MOST_GROUPS = 8
 MOST_COLUMNS = 4096

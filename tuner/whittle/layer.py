@@ -9,24 +9,27 @@ out (the bias makes up for them), H = sum x' x'^T, and
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
 Where x' are few for the number of inputs, they say little of H: the rounding takes that of the float inputs, of which
-there may be more, made once. Where they are fewer than the inputs, W' takes it, too.
+there may be more, made once. Where they are fewer than the inputs, W' takes it, too. The segments of very many inputs
+(tuner/whittle/curvature.py) are fitted each by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
-from bitwright.passes.cholesky import Matrix
-from bitwright.passes.moments import RIDGE, gram, refitted, squares
+from bitwright.passes.cholesky import Matrix, Single
+from bitwright.passes.moments import RIDGE, gram, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.coupled import Coupling, coupled
-from bitwright.tuner.whittle.rounding import Curvature, Grid, damage, of_rows, rounded
+from bitwright.tuner.whittle.curvature import Curvature, each, joined, segment_count, split
+from bitwright.tuner.whittle.rounding import Grid, damage, of_rows, rounded
 
 SHIFTS = (0, 1, -1)
 COARSE = 4
@@ -54,6 +57,11 @@ class _Group:
     shift: Matrix
     mean: Matrix
 
+    @property
+    def powers(self) -> Matrix | Single:
+        """Of the inputs, [inputs]."""
+        return self.curvature.powers.reshape(-1)[: self.w.shape[1]]
+
 
 class Statistics:
     """What a layer's inputs say about its weights: the refitted weights and the curvature of each group."""
@@ -80,21 +88,30 @@ class Statistics:
         known = floating.curvatures if floating is not None and few else [None] * len(x)
         self.groups = [self._group(*one) for one in zip(rows, x, exact or x, known, strict=True)]
 
-    def _group(self, w: Matrix, x: NDArray[np.float32], exact: NDArray[np.float32], known: Curvature | None) -> _Group:
+    def _group(self, w: Matrix, x: Single, exact: Single, known: Curvature | None) -> _Group:
         mean, exact_mean = (rows.mean(0) if self.bias is not None else np.zeros_like(rows[0]) for rows in (x, exact))
-        here = x - mean
+        segments = segment_count(w.shape[1])
+        here = split(x, segments), split(mean[None], segments)
         if exact is x:
-            own = known or Curvature.of(squares(here) / np.float32(len(x)))
+            own = known or Curvature.of(each(_squares, *here) / np.float32(len(x)))
             return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
-        change = (exact - x) @ w.astype(np.float32).T
-        missing = (change - change.mean(0) if self.bias is not None else change).T @ here / np.float32(len(x))
+        missing = each(self._missing, *here, split(exact, segments), split(w.astype(np.float32), segments))
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
         if known is not None and w.shape[1] > len(x):
-            curvature, better = known, w + known.solved(ridge, missing.T).T
+            curvature, more = known, known.solved(ridge, missing.swapaxes(-1, -2)).swapaxes(-1, -2)
+            better = w + joined(more, w.shape[1])
         else:
-            h = gram(here)
-            curvature, better = known or Curvature.of(h), refitted(w, h, missing.astype(np.float64), ridge)
+            h = each(lambda x, mean: gram(x - mean), *here)
+            made = each(partial(refitted, ridge=ridge), split(w, segments), h, missing.astype(np.float64))
+            curvature, better = known or Curvature.of(h), joined(made, w.shape[1])
         return _Group(better, curvature, w @ exact_mean - better @ mean, mean.astype(np.float64))
+
+    def _missing(self, x: Single, mean: Single, exact: Single, w: Single) -> Single:
+        """mean W (x - x') x'^T, the means taken out: [outputs, inputs]."""
+        change = (exact - x) @ w.T
+        if self.bias is not None:
+            change -= change.mean(0)
+        return np.asarray(change.T @ (x - mean) / np.float32(len(x)))
 
     @property
     def curvatures(self) -> list[Curvature]:
@@ -144,7 +161,7 @@ class Statistics:
         """
         columns = self._some_columns()
         rows = np.concatenate([group.w[:, columns] for group in self.groups])
-        powers = [np.broadcast_to(np.diagonal(g.curvature.h), g.w.shape)[:, columns] for g in self.groups]
+        powers = [np.broadcast_to(g.powers, g.w.shape)[:, columns] for g in self.groups]
         return best_bias(format, rows, np.concatenate(powers), 0 if per_channel else None)
 
     def _some_columns(self) -> NDArray[np.int64]:
@@ -188,6 +205,12 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
+
+
+def _squares(x: Single, mean: Single) -> Single:
+    """sum (x - mean) (x - mean)^T of inputs [rows, inputs]."""
+    here = x - mean
+    return here.T @ here
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

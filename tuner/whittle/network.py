@@ -28,6 +28,7 @@ from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
 from bitwright.tuner.targets import Role, Target
 from bitwright.tuner.whittle.coupled import Coupling
+from bitwright.tuner.whittle.curvature import segment_count
 from bitwright.tuner.whittle.cuts import Cuts
 from bitwright.tuner.whittle.floats import affordable, float_pass
 from bitwright.tuner.whittle.influence import SAMPLES, influences, watched, way_back
@@ -114,8 +115,11 @@ class Network:
 
     def _needed(self) -> dict[str, int]:
         """How many samples each weighted input is needed of, to tell of the weights that it meets."""
-        layers = [self.node(target) for target in self.order if target.role == "weight"]
-        return {node.operand(0).name: math.ceil(ENOUGH * inputs_of(node) / places_of(node)) for node in layers}
+        needed = {}
+        for node in (self.node(target) for target in self.order if target.role == "weight"):
+            inputs = inputs_of(node) / segment_count(inputs_of(node))
+            needed[node.operand(0).name] = math.ceil(ENOUGH * inputs / places_of(node))
+        return needed
 
     # ---- formats of single tensors
 

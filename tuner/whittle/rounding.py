@@ -24,70 +24,16 @@ in units of its format's step, which is a power of two, so that rounding is to w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitwright.ir.formats import Canonical
-from bitwright.passes.cholesky import Matrix, Single, blocks, lower_factor, solved_by
+from bitwright.passes.cholesky import Matrix, Single, blocks
+from bitwright.tuner.whittle.curvature import Curvature, joined, split, times, upper
 
-DAMPING = 0.01
 _EXPONENT = np.int32(0x7F800000)
 _HALF_AN_EXPONENT = np.int32(0x00400000)
 """Bits of single precision."""
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """H [inputs, inputs] of a layer, damped, and its factor T with the inputs in `order`; in the precision of H.
-
-    raised: factors of H with ridges, which `solved` came to need.
-    """
-
-    h: Matrix | Single
-    order: NDArray[np.int64]
-    factor: Matrix | Single
-    raised: dict[float, Single] = field(default_factory=dict)
-
-    @cached_property
-    def single(self) -> Single:
-        """h in single precision, made once for all roundings."""
-        return self.h.astype(np.float32, copy=False)
-
-    @cached_property
-    def shares(self) -> Single:
-        """T[j, i] / T[j, j]: what an error of column i moves column j by."""
-        return self.factor.astype(np.float32) / np.diagonal(self.factor).astype(np.float32)[:, None]
-
-    @cached_property
-    def slopes(self) -> Single:
-        """H[j, i] / H[j, j], in `order`: how far from its best an error of column i puts column j."""
-        turned = self.single.take(self.order, 0).take(self.order, 1)
-        return turned / np.diagonal(turned)[:, None]
-
-    def pull(self, shared: Single) -> Single:
-        """slopes @ e from shares @ e [inputs, columns], for half a product: H = T^T T = shares^T diag(T)^2 shares."""
-        squares = np.square(np.diagonal(self.factor)).astype(np.float32)
-        powers = np.diagonal(self.single)[self.order]
-        return _upper(self.shares.T, shared * squares[:, None]) / powers[:, None]
-
-    def solved(self, ridge: float, b: Matrix) -> Single:
-        """X [inputs, columns] with (H + r I) X = b, where r is `ridge` mean diagonals of H; the factor is kept."""
-        if ridge not in self.raised:
-            h = self.h.copy()
-            h[np.diag_indices(len(h))] += ridge * float(np.diagonal(h).mean())
-            self.raised[ridge] = lower_factor(h).astype(np.float32, copy=False)
-        return solved_by(self.raised[ridge], b.astype(np.float32))
-
-    @classmethod
-    def of(cls, h: Matrix | Single) -> Curvature:
-        """From sum x x^T; one hundredth of its mean diagonal is added, so that it can be factored."""
-        damped = h.copy()
-        damped[np.diag_indices(len(h))] += max(DAMPING * float(np.diagonal(h).mean()), 1e-12)
-        order = np.argsort(np.negative(np.diagonal(damped)), kind="stable")
-        return cls(damped, order, lower_factor(damped.take(order, 0).take(order, 1)))
 
 
 class Grid:
@@ -109,7 +55,7 @@ class Grid:
         self.has_binary = bool(self.is_binary.any())
 
     def round(self, column: Single, out: Single) -> None:
-        """The nearest numbers [rows], all in units of the steps."""
+        """The nearest numbers [rows] or [segments, rows], all in units of the steps."""
         if self.is_power:  # 2^e for 1.5 2^(e-1) <= |x| < 1.5 2^e, and 0 up to half the smallest
             powers = (column.view(np.int32) + _HALF_AN_EXPONENT & _EXPONENT).view(np.float32)
             np.minimum(np.maximum(powers, np.float32(1), out=powers), self.high, out=powers)
@@ -120,7 +66,7 @@ class Grid:
         np.maximum(out, self.low, out=out)
         np.minimum(out, self.high, out=out)
         if self.has_binary:
-            out[:] = np.where(self.is_binary, np.where(column >= 0, np.float32(1), np.float32(-1)), out)
+            np.copysign(np.float32(1), column + np.float32(0), out=out, where=self.is_binary)  # 1 for -0, too
 
 
 def of_rows(format: Canonical, start: int, stop: int) -> Canonical:
@@ -130,57 +76,66 @@ def of_rows(format: Canonical, start: int, stop: int) -> Canonical:
 
 def damage(w: Matrix, q: Single, curvature: Curvature) -> Matrix:
     """tr(E H E^T) row by row, from products in single precision: float64 [outputs]."""
-    e = (q - w).astype(np.float32)
-    return np.asarray(np.einsum("ij,ij->i", e @ curvature.single, e, dtype=np.float64))
+    e = split((q - w).astype(np.float32), curvature.segments)
+    damages = np.einsum("...ij,...ij->...i", e @ curvature.single, e, dtype=np.float64)
+    return np.asarray(damages.reshape(-1, len(w)).sum(0))
 
 
 def rounded(w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers of the grid [rows, inputs] that make little damage to rows w."""
-    columns = _columns(w, curvature, grid)
-    q, shared = _propagated(columns, curvature.shares, grid)
+    q, shared = _propagated(_columns(w, curvature, grid), curvature.shares, grid)
     if sweeps:
         _swept(q, curvature.pull(shared), curvature, grid, sweeps)
-    return _rows(q, curvature, grid)
+    return _rows(q, curvature, grid, w.shape[1])
 
 
 def improved(q: Matrix, w: Matrix, curvature: Curvature, grid: Grid, sweeps: int = 1) -> Single:
     """Numbers [rows, inputs] that make less damage to rows w than q, which are of the grid."""
     own = _columns(q, curvature, grid)
-    off = curvature.slopes @ (own - _columns(w, curvature, grid))
+    off = times(curvature.slopes, own - _columns(w, curvature, grid))
     _swept(own, off, curvature, grid, sweeps)
-    return _rows(own, curvature, grid)
+    return _rows(own, curvature, grid, w.shape[1])
 
 
 def _columns(rows: Matrix | Single, curvature: Curvature, grid: Grid) -> Single:
     """Rows [rows, inputs] in units of their steps, turned, the inputs in the order of the curvature."""
-    return np.ascontiguousarray((rows / grid.step[:, None]).T[curvature.order], np.float32)
+    scaled = split(rows / grid.step[:, None], curvature.segments)
+    if scaled.ndim == 2:
+        return np.ascontiguousarray(scaled.T[curvature.order], np.float32)
+    turned = [own.T[order] for own, order in zip(scaled, curvature.order, strict=True)]
+    return np.stack(turned, 1).astype(np.float32)
 
 
-def _rows(columns: Single, curvature: Curvature, grid: Grid) -> Single:
+def _rows(columns: Single, curvature: Curvature, grid: Grid, inputs: int) -> Single:
     """What `_columns` turned, turned back."""
     found = np.empty_like(columns)
-    found[curvature.order] = columns
-    return (found * grid.step + np.float32(0)).T  # no zero has a sign
+    if columns.ndim == 2:
+        found[curvature.order] = columns
+    else:
+        for segment, order in enumerate(curvature.order):
+            found[order, segment] = columns[:, segment]
+    numbers = found * grid.step + np.float32(0)  # no zero has a sign
+    return joined(np.moveaxis(numbers, 0, -1), inputs)
 
 
 def _swept(q: Single, off: Single, curvature: Curvature, grid: Grid, sweeps: int) -> None:
-    """Sweeps of coordinate descent on q [inputs, rows], in place, each column being `off` from its best."""
+    """Sweeps of coordinate descent on columns q, in place, each being `off` from its best."""
     for sweep in range(sweeps):
         steps, lower = _descend(q, off, curvature.slopes, grid)
         if sweep + 1 == sweeps or not steps.any():
             break
         off += lower
-        off += _upper(curvature.slopes, steps)
+        off += upper(curvature.slopes, steps)
 
 
 def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Single]:
-    """Columns [inputs, rows], each rounded after what the errors e of those before leave to it; and shares e."""
+    """Columns, each rounded after what the errors e of those before leave to it; and shares e."""
     q, errors, shared = np.empty_like(columns), np.empty_like(columns), np.empty_like(columns)
     for start, stop in blocks(len(q)):
-        block = columns[start:stop] - shares[start:stop, :start] @ errors[:start]
+        block = columns[start:stop] - times(shares[..., start:stop, :start], errors[:start])
         for j in range(start, stop):
             wanted = block[j - start]
-            wanted -= shares[j, start:j] @ errors[start:j]
+            wanted -= times(shares[..., j : j + 1, start:j], errors[start:j])[0]
             grid.round(wanted, q[j])
             np.subtract(q[j], columns[j], out=errors[j])
         np.subtract(q[start:stop], block, out=shared[start:stop])
@@ -188,25 +143,17 @@ def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Si
 
 
 def _descend(q: Single, off: Single, slopes: Single, grid: Grid) -> tuple[Single, Single]:
-    """One sweep of coordinate descent on q [inputs, rows], in place, each column being `off` from its best.
+    """One sweep of coordinate descent on columns q, in place, each being `off` from its best.
 
     Returns the steps that the columns took, and what those of the blocks before have added to `off`.
     """
     steps, lower = np.empty_like(q), np.empty_like(q)
     best = q - off
     for start, stop in blocks(len(q)):
-        np.matmul(slopes[start:stop, :start], steps[:start], out=lower[start:stop])
+        lower[start:stop] = times(slopes[..., start:stop, :start], steps[:start])
         block = best[start:stop] - lower[start:stop]
         for j in range(start, stop):
             before = q[j].copy()
-            grid.round(block[j - start] - slopes[j, start:j] @ steps[start:j], q[j])
+            grid.round(block[j - start] - times(slopes[..., j : j + 1, start:j], steps[start:j])[0], q[j])
             np.subtract(q[j], before, out=steps[j])
     return steps, lower
-
-
-def _upper(matrix: Single, columns: Single) -> Single:
-    """The product with the blocks on and above the diagonal of a matrix."""
-    found = np.empty_like(columns)
-    for start, stop in blocks(len(columns)):
-        np.matmul(matrix[start:stop, start:], columns[start:], out=found[start:stop])
-    return found

@@ -132,13 +132,13 @@ def _propagated(columns: Single, shares: Single, grid: Grid) -> tuple[Single, Si
     """Columns, each rounded after what the errors e of those before leave to it; and shares e."""
     q, errors, shared = np.empty_like(columns), np.empty_like(columns), np.empty_like(columns)
     for start, stop in blocks(len(q)):
-        block = columns[start:stop] - times(shares[..., start:stop, :start], errors[:start])
-        for j in range(start, stop):
-            wanted = block[j - start]
-            wanted -= times(shares[..., j : j + 1, start:j], errors[start:j])[0]
-            grid.round(wanted, q[j])
-            np.subtract(q[j], columns[j], out=errors[j])
-        np.subtract(q[start:stop], block, out=shared[start:stop])
+        own, left = errors[start:stop], columns[start:stop] - times(shares[..., start:stop, :start], errors[:start])
+        corner = shares[..., start:stop, start:stop]
+        for i, wanted in enumerate(left):
+            wanted -= _before(corner, i, own)
+            grid.round(wanted, q[start + i])
+            np.subtract(q[start + i], columns[start + i], out=own[i])
+        np.subtract(q[start:stop], left, out=shared[start:stop])
     return q, shared
 
 
@@ -147,13 +147,21 @@ def _descend(q: Single, off: Single, slopes: Single, grid: Grid) -> tuple[Single
 
     Returns the steps that the columns took, and what those of the blocks before have added to `off`.
     """
-    steps, lower = np.empty_like(q), np.empty_like(q)
+    steps, lower = np.negative(q), np.empty_like(q)
     best = q - off
     for start, stop in blocks(len(q)):
         lower[start:stop] = times(slopes[..., start:stop, :start], steps[:start])
-        block = best[start:stop] - lower[start:stop]
-        for j in range(start, stop):
-            before = q[j].copy()
-            grid.round(block[j - start] - times(slopes[..., j : j + 1, start:j], steps[start:j])[0], q[j])
-            np.subtract(q[j], before, out=steps[j])
+        own, left = steps[start:stop], best[start:stop] - lower[start:stop]
+        corner = slopes[..., start:stop, start:stop]
+        for i, wanted in enumerate(left):
+            wanted -= _before(corner, i, own)
+            grid.round(wanted, q[start + i])
+            own[i] += q[start + i]
     return steps, lower
+
+
+def _before(corner: Single, i: int, columns: Single) -> Single:
+    """The part of the columns before column i in a product with a block on the diagonal."""
+    if corner.ndim == 2:
+        return corner[i, :i] @ columns[:i]
+    return times(corner[:, i : i + 1, :i], columns[:i])[0]

@@ -1,17 +1,21 @@
-"""What it is worth that the outputs of dense layers make up for each other (tuner/whittle/coupled.py).
+"""What parts of second-order rounding are worth, by the divergence of a network's answers on all test images.
 
-    python benchmarks/coupling.py --cifar10 cifar10.npz
+    python benchmarks/rounding.py --cifar10 cifar10.npz
 
-For each network and width of its dense layers' weights: the divergence of the answers from the float network's on all
-test images, with outputs rounded by themselves, and with outputs that make up for each other. Everything else is wide:
-inputs and convolutions have eight bits. Numbers are fitted to half of the first 10,000 training images at most, as a
-search does. CIFAR-10 is an .npz as of benchmarks/tuner.py, whose networks and images these are.
+coupling   the outputs of dense layers rounded by themselves, and making up for each other (tuner/whittle/coupled.py)
+segments   layers of many inputs rounded as one, and in segments of inputs (tuner/whittle/curvature.py), with the
+           seconds that building the network takes each time
+
+For each network and width of its dense layers' weights; everything else is wide: inputs and convolutions have eight
+bits. Numbers are fitted to half of the first 10,000 training images at most, as a search does. CIFAR-10 is an .npz as
+of benchmarks/tuner.py, whose networks and images these are.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +38,7 @@ from bitwright.tuner.problem import Constraint, Problem
 from bitwright.tuner.space import Variable, space_of
 from bitwright.tuner.targets import targets_of
 from bitwright.tuner.tune import CALIBRATION_SAMPLES, Samples
+from bitwright.tuner.whittle import curvature
 from bitwright.tuner.whittle.network import Network
 from bitwright.tuner.whittle.sensitivity import divergence, log_probabilities
 from bitwright.tuner.workers import workers
@@ -42,6 +47,9 @@ from bitwright.tuning import prepared
 MODELS = Path(__file__).parents[1] / "models"
 MNIST = ("lenet5", "caffe_lenet", "mlp_m")
 CIFAR10 = ("mlp_c", "cifar10_quick")
+MANY_INPUTS = ("mlp_c",)
+"""Networks with a layer of more than MOST_INPUTS."""
+MOST_INPUTS = curvature.MOST_INPUTS
 SEARCHED = 10_000
 WIDTHS = (1, 2, 3, 4)
 WIDE = 8
@@ -72,8 +80,12 @@ def format_of(variable: Variable, width: int) -> Canonical:
     return fixed(WIDE, n_s=int(any(target.signed for target in variable.targets)))
 
 
-def divergences(name: str, search: Samples, test: Samples) -> Iterator[tuple[int, float, float]]:
-    """For each width, the divergence without and with coupling."""
+Way = Callable[[Network], None]
+"""Has a network rounded in one way from now on."""
+
+
+def divergences(name: str, search: Samples, test: Samples, ways: Sequence[Way]) -> Iterator[tuple[int, list[float]]]:
+    """For each width, the divergence and the seconds of each way."""
     graph = prepared(MODELS / f"{name}.onnx")
     targets = targets_of(graph, search.x[:CALIBRATION_SAMPLES], ())
     space = space_of(targets, load_platform("full"), "both", ())
@@ -84,29 +96,50 @@ def divergences(name: str, search: Samples, test: Samples) -> Iterator[tuple[int
     with workers(judge, 1, None) as pool, closing(Database(None, judge.identity())) as database:
         problem = Problem(space, objective, judge, Constraint(0.01), database, pool)
         network = Network(problem, graph, search.x, space.per_channel, fitted=len(search.x) // 2)
-        known = dict(network.influences)
         for width in WIDTHS:
             found = []
-            for influences in ({}, known):
-                network.influences = influences
+            for way in ways:
                 network.couplings, network.float_statistics, network.reached, network.states = {}, {}, {}, {}
+                network.starts, network.weight_formats = {}, {}
+                way(network)
+                began = time.perf_counter()
                 built = network.build(tuple(format_of(variable, width) for variable in space.variables))
-                scores = scores_of(built.apply(graph), test.x)
-                found.append(divergence(floating, scores))
-            yield width, found[0], found[1]
+                seconds = time.perf_counter() - began
+                found += [divergence(floating, scores_of(built.apply(graph), test.x)), seconds]
+            yield width, found
+
+
+def by_themselves(network: Network) -> None:
+    network.influences = {}
+
+
+def coupled(network: Network) -> None:
+    network.__dict__.pop("influences", None)
+
+
+def as_one(network: Network) -> None:
+    curvature.MOST_INPUTS = 1 << 30
+
+
+def in_segments(network: Network) -> None:
+    curvature.MOST_INPUTS = MOST_INPUTS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure what coupled outputs are worth.")
+    parser = argparse.ArgumentParser(description="Measure what coupled outputs and segments of inputs are worth.")
     parser.add_argument("--cifar10", type=Path, help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--networks", nargs="*", default=[*MNIST, *CIFAR10])
     given = parser.parse_args()
+    networks = {name: images(name, given.cifar10) for name in given.networks if name in MNIST or given.cifar10}
     print("| network | bits of dense weights | by themselves | coupled | ratio |", "| --- " * 5 + "|", sep="\n")
-    for name in given.networks:
-        if name in CIFAR10 and given.cifar10 is None:
-            continue
-        for width, alone, coupled in divergences(name, *images(name, given.cifar10)):
-            print(f"| {name} | {width} | {alone:.4f} | {coupled:.4f} | {coupled / alone:.2f} |", flush=True)
+    for name, parts in networks.items():
+        for width, (alone, _, both, _) in divergences(name, *parts, (by_themselves, coupled)):
+            print(f"| {name} | {width} | {alone:.4f} | {both:.4f} | {both / alone:.2f} |", flush=True)
+    print()
+    print("| network | bits of dense weights | as one | s | in segments | s |", "| --- " * 6 + "|", sep="\n")
+    for name in [name for name in networks if name in MANY_INPUTS]:
+        for width, (one, slow, split, fast) in divergences(name, *networks[name], (as_one, in_segments)):
+            print(f"| {name} | {width} | {one:.4f} | {slow:.2f} | {split:.4f} | {fast:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,7 @@ MODELS = Path(__file__).parents[1] / "models"
 MNIST = ("lenet5", "caffe_lenet", "mlp_m")
 CIFAR10 = ("mlp_c", "cifar10_quick")
 MANY_INPUTS = ("mlp_c",)
-"""Networks with a layer of more than MOST_INPUTS."""
-MOST_INPUTS = curvature.MOST_INPUTS
+"""Networks with a layer of more than one segment."""
 SEARCHED = 10_000
 WIDTHS = (1, 2, 3, 4)
 WIDE = 8
@@ -80,12 +80,17 @@ def format_of(variable: Variable, width: int) -> Canonical:
     return fixed(WIDE, n_s=int(any(target.signed for target in variable.targets)))
 
 
-Way = Callable[[Network], None]
-"""Has a network rounded in one way from now on."""
+@dataclass(frozen=True)
+class Way:
+    """How a network is rounded: with outputs that make up for each other, with so many inputs in one segment."""
+
+    coupled: bool = True
+    most_inputs: int = curvature.MOST_INPUTS
 
 
-def divergences(name: str, search: Samples, test: Samples, ways: Sequence[Way]) -> Iterator[tuple[int, list[float]]]:
-    """For each width, the divergence and the seconds of each way."""
+def divergences(name: str, search: Samples, test: Samples, way: Way) -> Iterator[tuple[float, float]]:
+    """For each width, the divergence and the seconds that building the network took."""
+    curvature.MOST_INPUTS = way.most_inputs
     graph = prepared(MODELS / f"{name}.onnx")
     targets = targets_of(graph, search.x[:CALIBRATION_SAMPLES], ())
     space = space_of(targets, load_platform("full"), "both", ())
@@ -96,33 +101,15 @@ def divergences(name: str, search: Samples, test: Samples, ways: Sequence[Way]) 
     with workers(judge, 1, None) as pool, closing(Database(None, judge.identity())) as database:
         problem = Problem(space, objective, judge, Constraint(0.01), database, pool)
         network = Network(problem, graph, search.x, space.per_channel, fitted=len(search.x) // 2)
+        if not way.coupled:
+            network.influences = {}
         for width in WIDTHS:
-            found = []
-            for way in ways:
-                network.couplings, network.float_statistics, network.reached, network.states = {}, {}, {}, {}
-                network.starts, network.weight_formats = {}, {}
-                way(network)
-                began = time.perf_counter()
-                built = network.build(tuple(format_of(variable, width) for variable in space.variables))
-                seconds = time.perf_counter() - began
-                found += [divergence(floating, scores_of(built.apply(graph), test.x)), seconds]
-            yield width, found
-
-
-def by_themselves(network: Network) -> None:
-    network.influences = {}
-
-
-def coupled(network: Network) -> None:
-    network.__dict__.pop("influences", None)
-
-
-def as_one(network: Network) -> None:
-    curvature.MOST_INPUTS = 1 << 30
-
-
-def in_segments(network: Network) -> None:
-    curvature.MOST_INPUTS = MOST_INPUTS
+            network.float_statistics, network.reached, network.states = {}, {}, {}
+            network.starts, network.weight_formats = {}, {}
+            began = time.perf_counter()
+            built = network.build(tuple(format_of(variable, width) for variable in space.variables))
+            seconds = time.perf_counter() - began
+            yield divergence(floating, scores_of(built.apply(graph), test.x)), seconds
 
 
 def main() -> None:
@@ -133,12 +120,14 @@ def main() -> None:
     networks = {name: images(name, given.cifar10) for name in given.networks if name in MNIST or given.cifar10}
     print("| network | bits of dense weights | by themselves | coupled | ratio |", "| --- " * 5 + "|", sep="\n")
     for name, parts in networks.items():
-        for width, (alone, _, both, _) in divergences(name, *parts, (by_themselves, coupled)):
+        each = (divergences(name, *parts, way) for way in (Way(coupled=False), Way()))
+        for width, (alone, _), (both, _) in zip(WIDTHS, *map(list, each), strict=True):
             print(f"| {name} | {width} | {alone:.4f} | {both:.4f} | {both / alone:.2f} |", flush=True)
     print()
     print("| network | bits of dense weights | as one | s | in segments | s |", "| --- " * 6 + "|", sep="\n")
     for name in [name for name in networks if name in MANY_INPUTS]:
-        for width, (one, slow, split, fast) in divergences(name, *networks[name], (as_one, in_segments)):
+        each = (divergences(name, *networks[name], way) for way in (Way(most_inputs=1 << 30), Way()))
+        for width, (one, slow), (split, fast) in zip(WIDTHS, *map(list, each), strict=True):
             print(f"| {name} | {width} | {one:.4f} | {slow:.2f} | {split:.4f} | {fast:.2f} |", flush=True)
 
 

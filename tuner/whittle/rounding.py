@@ -162,9 +162,8 @@ def _descend(q: Single, off: Single, slopes: Single, grid: Grid) -> tuple[Single
 
 def _before(corner: Single, i: int, columns: Single) -> Single:
     """The part of the columns before column i in a product with a block on the diagonal."""
-    row: Single
-    if corner.ndim == 2:
-        row = corner[i, :i].dot(columns[:i])  # begins sooner than @
-    else:
-        row = times(corner[:, i : i + 1, :i], columns[:i])[0]
+    # dot begins sooner than @
+    row: Single = (
+        corner[i, :i].dot(columns[:i]) if corner.ndim == 2 else times(corner[:, i : i + 1, :i], columns[:i])[0]
+    )
     return row

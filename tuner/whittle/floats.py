@@ -6,13 +6,12 @@ from these (a dense layer has one row of inputs a sample), so that the inputs of
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bitwright.backends.simulation.run import Simulation
+from bitwright.backends.simulation.run import Simulation, numbers
 from bitwright.backends.simulation.score import by_class
 from bitwright.ir.graph import Graph
 from bitwright.ir.tensor import Array
@@ -48,7 +47,7 @@ class Floats:
 
 def affordable(graph: Graph, names: Sequence[str]) -> int:
     """How many samples all these values may be kept of."""
-    return min(SAMPLES, max(LEAST_SAMPLES, MOST_BYTES // (4 * max(sum(_numbers(graph, name) for name in names), 1))))
+    return min(SAMPLES, max(LEAST_SAMPLES, _kept_at_most(graph, names)))
 
 
 def float_pass(
@@ -68,8 +67,7 @@ def float_pass(
     image, outside = graph.inputs[0].name, graph.input_name(graph.inputs[0])
     output = graph.outputs[0].value.name
     poor = {name: count for name, count in needed.items() if count > samples}
-    most = MOST_BYTES // (4 * max(sum(_numbers(graph, name) for name in poor), 1))
-    rich = min(len(x[:most_samples]), most, max(poor.values(), default=0))
+    rich = min(len(x[:most_samples]), _kept_at_most(graph, poor), max(poor.values(), default=0))
 
     def run(start: int, stop: int, names: Sequence[str]) -> dict[str, Array]:
         part = x[start:stop]
@@ -87,7 +85,6 @@ def float_pass(
     return Floats(values, further, by_class(graph.outputs[0].value, np.concatenate(scores)))
 
 
-def _numbers(graph: Graph, name: str) -> int:
-    """How many numbers a value has for a sample."""
-    shape = graph.values[name].tensor_type.shape or ()
-    return math.prod(dim for dim in shape[1:] if isinstance(dim, int))
+def _kept_at_most(graph: Graph, names: Iterable[str]) -> int:
+    """How many samples these values take MOST_BYTES of."""
+    return MOST_BYTES // (4 * max(sum(numbers(graph.values[name]) for name in names), 1))

@@ -16,15 +16,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.ir.tensor import Array
 from bitwright.passes.cholesky import Matrix, Single, blocks, lower_factor, solved_by
-
-Real = NDArray[Any]
-"""Single or double precision."""
 
 DAMPING = 0.01
 MOST_INPUTS = 1024  # of one segment, if it is the only one
@@ -49,7 +46,7 @@ class Curvature:
         return 1 if self.h.ndim == 2 else len(self.h)
 
     @property
-    def powers(self) -> Real:
+    def powers(self) -> Array:
         """The diagonal of H, [n] or [segments, n]."""
         return _diagonal(self.h)
 
@@ -76,7 +73,7 @@ class Curvature:
         powers = np.take_along_axis(self.powers, self.order, -1).astype(np.float32)
         return np.asarray(upper(self.shares.swapaxes(-1, -2), shared * squares.T[..., None]) / powers.T[..., None])
 
-    def solved(self, ridge: float, b: Real) -> Single:
+    def solved(self, ridge: float, b: Array) -> Single:
         """X [n, columns] with (H + r I) X = b, where r is `ridge` mean diagonals of H; the factor is kept."""
         if ridge not in self.raised:
             self.raised[ridge] = each(lambda h: lower_factor(_raised(h, ridge, 0)), self.h).astype(np.float32)
@@ -96,7 +93,7 @@ def segment_count(inputs: int) -> int:
     return 1 if inputs <= MOST_INPUTS else math.ceil(inputs / SEGMENT)
 
 
-def split(rows: Real, segments: int) -> Real:
+def split(rows: Array, segments: int) -> Array:
     """[rows, inputs] by segments of the inputs; as they are if there is one."""
     if segments == 1:
         return rows
@@ -105,7 +102,7 @@ def split(rows: Real, segments: int) -> Real:
     return filled.reshape(len(rows), segments, -1).swapaxes(0, 1)
 
 
-def joined(rows: Real, inputs: int) -> Real:
+def joined(rows: Array, inputs: int) -> Array:
     """[rows, inputs] of what `split` made of them."""
     return rows if rows.ndim == 2 else rows.swapaxes(0, 1).reshape(rows.shape[1], -1)[:, :inputs]
 
@@ -123,7 +120,7 @@ def upper(matrix: Single, columns: Single) -> Single:
     return found
 
 
-def each(function: Callable[..., Real], *arrays: Real) -> Real:
+def each(function: Callable[..., Array], *arrays: Array) -> Array:
     """A function of a matrix and what goes with it, or of each segment's, two at a time."""
     if arrays[0].ndim == 2:
         return function(*arrays)
@@ -131,24 +128,24 @@ def each(function: Callable[..., Real], *arrays: Real) -> Real:
         return np.stack(list(threads.map(function, *arrays)))
 
 
-def _factored(h: Matrix | Single) -> tuple[Real, NDArray[np.int64], Real]:
+def _factored(h: Matrix | Single) -> tuple[Array, NDArray[np.int64], Array]:
     """H damped, its order, those of large diagonals first, and its factor in that."""
     damped = _raised(h, DAMPING, 1e-12)
     order = np.argsort(np.negative(np.diagonal(damped)), kind="stable")
     return damped, order, lower_factor(_turned(damped, order))
 
 
-def _raised(h: Real, ridge: float, least: float) -> Real:
+def _raised(h: Array, ridge: float, least: float) -> Array:
     """H + r I, where r is `ridge` mean diagonals of H, and at least `least`."""
     raised = h.copy()
     raised[np.diag_indices(len(h))] += max(ridge * float(np.diagonal(h).mean()), least)
     return raised
 
 
-def _turned(h: Real, order: NDArray[np.int64]) -> Real:
+def _turned(h: Array, order: NDArray[np.int64]) -> Array:
     """Rows and columns of a matrix in an order."""
     return h.take(order, 0).take(order, 1)
 
 
-def _diagonal(matrix: Real) -> Real:
+def _diagonal(matrix: Array) -> Array:
     return np.diagonal(matrix, axis1=-2, axis2=-1)

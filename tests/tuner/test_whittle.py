@@ -178,6 +178,33 @@ def test_networks_of_all_sorts(name: str, tmp_path: Path) -> None:
             assert judge.accuracy(candidate, full=True) == evaluation.accuracy
 
 
+@pytest.mark.parametrize("name", ["one layer", "groups", "a residual sum"])
+def test_what_layers_are_fitted_to_is_what_reaches_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values at each cut, in their formats, against a run of what was built before it from the images on."""
+
+    def run(search: _Whittle) -> Candidate:
+        network = search.network
+        assignment = (fixed(3),) * len(search.variables)
+        for i, target in enumerate(network.order):
+            if target.role != "weight":
+                continue
+            graph = network.apply(network.state(assignment, i).built)
+            reached = network.state(assignment, i + 1).values
+            live = network.cuts.live[network.place(target)]
+            found = Simulation(graph).run({graph.inputs[0].name: network.cuts.x}, wanted=live)
+            assert reached.keys() == found.keys()
+            for value in live:
+                number = graph.values[value].tensor_type.number
+                ours = reached[value] if number is None else number.quantize(reached[value])
+                np.testing.assert_allclose(ours, found[value], rtol=1e-5, atol=1e-6)
+        return search.problem.float32
+
+    monkeypatch.setattr(_Whittle, "run", run)
+    tuned(name, tmp_path, 0.05, 400)
+
+
 def test_the_same_again(tmp_path: Path) -> None:
     first, again = (tuned("a residual sum", tmp_path, 0.05, 400) for _ in range(2))
     assert first.candidate.key == again.candidate.key

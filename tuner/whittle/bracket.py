@@ -9,7 +9,8 @@ a slope that is usual for networks before the first test. Losses are about as pr
                argmin (log(loss / predicted) / SPREAD)^2 + ((loss - L) / D)^2
 
 The next point to test is the last one whose predicted loss is within what is allowed; where such a step left more than
-half of the points, the one in the middle is next.
+half of the points, the one in the middle is next. If its loss was nearly what is allowed, that comes a step later: the
+line, now through that loss, is likely to tell where to go.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Bracket:
         if held is not None:
             self.low = held[0]
             self.ends[0] = damages[held[0]], held[1]
+        self.long_steps = 0  # how many steps in a row left more than half of the points
         self.is_slow = False
 
     @property
@@ -84,7 +86,8 @@ class Bracket:
             self.missed.add(number)
         else:
             self.high = number
-        self.is_slow = not self.is_slow and 2 * len(self.open) > before
+        self.long_steps = 0 if self.is_slow or 2 * len(self.open) <= before else self.long_steps + 1
+        self.is_slow = self.long_steps > (1 if self._is_near(loss) else 0)
         return loss
 
     def predicted(self, number: int) -> float:
@@ -102,6 +105,10 @@ class Bracket:
     def expected_saving(self, number: int) -> float:
         """What an open point costs less than the one that holds, times the chance that it holds, too."""
         return self.chance(number) * (self.costs[max(self.low, 0)] - self.costs[number])
+
+    def _is_near(self, loss: float) -> bool:
+        """Whether a loss is what is allowed, but for what losses usually differ by from those predicted."""
+        return loss > 0 and self.allowed > 0 and abs(math.log(loss / self.allowed)) <= SPREAD
 
     def _line(self) -> tuple[tuple[float, float], float]:
         """A point of the line of loss by damage, and its slope."""

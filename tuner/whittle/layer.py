@@ -9,8 +9,8 @@ out (the bias makes up for them), H = sum x' x'^T, and
     b' = b + W mean(x) - Q mean(x')                 the mean output stays
 
 Where x' are few for the number of inputs, they say little of H: the rounding takes that of the float inputs, of which
-there may be more, made once. Where they are fewer than the inputs, W' takes it, too. The segments of very many inputs
-(tuner/whittle/curvature.py) are fitted each by itself.
+there may be more, made once. Where they are fewer than the inputs, or hardly differ from x, W' takes it, too. The
+segments of very many inputs (tuner/whittle/curvature.py) are fitted each by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ COARSE = 4
 """Up to so many bits, outputs are coupled, and second-order rounding wants other biases than rounding to nearest."""
 ENOUGH = 4  # rows of inputs for each input, from which on they tell H well
 SCATTER = 0.1  # of the ridge, for as many inputs as rows; in mean diagonals of H
+NEAR = 0.01  # of the power of x', if x - x' has less, the inputs hardly differ
 MOST_NUMBERS = 30_000  # of a layer, by which starting biases are chosen
 
 
@@ -97,7 +98,7 @@ class Statistics:
             return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
         missing = each(self._missing, *here, split(exact, segments), split(w.astype(np.float32), segments))
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
-        if known is not None and w.shape[1] > len(x):
+        if known is not None and (w.shape[1] > len(x) or _are_near(x - mean, exact - x)):
             curvature, more = known, known.solved(ridge, missing.swapaxes(-1, -2)).swapaxes(-1, -2)
             better = w + joined(more, w.shape[1])
         else:
@@ -211,6 +212,11 @@ def _squares(x: Single, mean: Single) -> Single:
     """sum (x - mean) (x - mean)^T of inputs [rows, inputs]."""
     here = x - mean
     return here.T @ here
+
+
+def _are_near(x: Single, change: Single) -> bool:
+    """Whether changes of centred inputs are small beside these."""
+    return float(np.square(change).sum()) < NEAR * float(np.square(x).sum())
 
 
 def _moved(format: Canonical, shift: int | NDArray[np.int64]) -> Canonical:

@@ -233,10 +233,8 @@ class Network:
     def _reached(self, state: State, target: Target) -> tuple[dict[str, Array], Statistics]:
         """The values at the cut before a layer, and the layer's statistics on them; the last few are kept."""
         if state not in self.reached:
-            node, place = self.node(target), self.place(target)
-            graph = self.use(state.built)
-            values = self.cuts.forward(state.values, state.place, place)
-            self.problem.charge(len(self.cuts.x) * self.cuts.share(state.place, place))
+            node, graph = self.node(target), self.use(state.built)
+            values = self._forward(state, self.place(target))
             name = node.operand(0).name
             number = graph.values[name].tensor_type.number
             x = self.patches(node, values[name], None if number is None else number.quantize)
@@ -246,6 +244,13 @@ class Network:
                 self.reached.pop(next(iter(self.reached)))
             self.reached[state] = values, statistics
         return self.reached[state]
+
+    def _forward(self, state: State, place: int) -> dict[str, Array]:
+        """The values at a cut, from a state in use; at the first layer, before which nothing is changed: float ones."""
+        if place == self.place(self.order[0]):
+            return {name: self.floats.values[name] for name in self.cuts.live[place]}
+        self.problem.charge(len(self.cuts.x) * self.cuts.share(state.place, place))
+        return self.cuts.forward(state.values, state.place, place)
 
     def use(self, built: Built) -> Graph:
         """Run the graph with what is built so far from now on; everything else is float."""

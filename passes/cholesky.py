@@ -26,16 +26,21 @@ Real = TypeVar("Real", np.float32, np.float64)
 BLOCK = 64
 
 
-def lower_factor(h: Matrix | Single) -> Matrix | Single:
-    """T [n, n] with T^T T = h, the second moments of a layer's inputs, in the precision of h.
-
-    Raises CompileError if h is not finite, LinAlgError if it is not positive definite.
-    """
+def check_moments(h: Matrix | Single) -> None:
+    """Raise CompileError if second moments of a layer's inputs are not finite."""
     if not np.isfinite(h).all():
         raise CompileError(
             "a layer's inputs are too large: their squares are no numbers of single precision",
             help="scale the data, to [0, 1] say; check how the model was made",
         )
+
+
+def lower_factor(h: Matrix | Single) -> Matrix | Single:
+    """T [n, n] with T^T T = h, the second moments of a layer's inputs, in the precision of h.
+
+    Raises CompileError if h is not finite, LinAlgError if it is not positive definite.
+    """
+    check_moments(h)
     factor = np.zeros_like(h)
     for start, stop in reversed(blocks(len(h))):
         rows = h[start:stop, :stop] - factor[stop:, start:stop].T @ factor[stop:, :stop]

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitwright.passes.cholesky import Matrix, Single, solved
+from bitwright.passes.cholesky import Matrix, Single, check_moments, solved
 
 RIDGE = 0.01  # of the mean diagonal of H
 LEAST_RIDGE = 1e-12  # where an input never changes
 
 
+def products(x: Single) -> Single:
+    """sum x x^T of inputs [rows, inputs]. Raises CompileError if they are too large for single precision."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = x.T @ x
+    check_moments(found)
+    return found
+
+
 def gram(x: Single) -> Matrix:
-    """H of centred inputs [rows, inputs]: float64 [inputs, inputs]."""
-    return (x.T @ x).astype(np.float64) / len(x)
+    """H of centred inputs [rows, inputs]: float64 [inputs, inputs]. Raises what `products` does."""
+    return products(x).astype(np.float64) / len(x)
 
 
 def refitted(w: Matrix, h: Matrix, change: Matrix, ridge: float = RIDGE) -> Matrix:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bitwright.ir.formats import Canonical, Fit, best_bias
 from bitwright.ir.graph import Node
 from bitwright.passes.cholesky import Matrix, Single
-from bitwright.passes.moments import RIDGE, gram, refitted
+from bitwright.passes.moments import RIDGE, gram, products, refitted
 from bitwright.passes.patches import Rows
 from bitwright.tuner.whittle.coupled import Coupling, coupled
 from bitwright.tuner.whittle.curvature import Curvature, each, joined, segment_count, split
@@ -94,7 +94,7 @@ class Statistics:
         segments = segment_count(w.shape[1])
         here = split(x, segments), split(mean[None], segments)
         if exact is x:
-            own = known or Curvature.of(each(_squares, *here) / np.float32(len(x)))
+            own = known or Curvature.of(each(lambda x, mean: products(x - mean), *here) / np.float32(len(x)))
             return _Group(w, own, np.zeros(len(w)), mean.astype(np.float64))
         missing = each(self._missing, *here, split(exact, segments), split(w.astype(np.float32), segments))
         ridge = max(RIDGE, SCATTER * w.shape[1] / len(x))
@@ -206,12 +206,6 @@ class Statistics:
             change.append(group.shift + (group.w - own) @ group.mean)
             start += len(group.w)
         return (self.bias + np.concatenate(change)).astype(np.float32)
-
-
-def _squares(x: Single, mean: Single) -> Single:
-    """sum (x - mean) (x - mean)^T of inputs [rows, inputs]."""
-    here = x - mean
-    return here.T @ here
 
 
 def _are_near(x: Single, change: Single) -> bool:

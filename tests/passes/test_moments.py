@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -19,10 +17,10 @@ def test_they_are_those_of_double_precision() -> None:
     assert (products(x).dtype, gram(x).dtype) == (np.float32, np.float64)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [1e19, 1e25, np.inf])
 def test_inputs_without_squares_are_refused_without_a_warning(size: float) -> None:
     x = (np.random.default_rng(1).normal(size=(300, 20)) * size).astype(np.float32)
-    with warnings.catch_warnings(), pytest.raises(CompileError, match="too large") as caught:
-        warnings.simplefilter("error")
+    with pytest.raises(CompileError, match="too large") as caught:
         gram(x)
     assert "scale the data" in (caught.value.help or "")

@@ -43,7 +43,7 @@ def test_it_ends_where_the_loss_passes_what_is_allowed(
     damages, losses = sorted(damages), sorted(losses)[: len(damages)]
     found, tested = walked(damages, losses, allowed)
     assert found == sum(loss <= allowed for loss in losses) - 1
-    assert tested <= 3 * math.ceil(math.log2(len(damages) + 1)) + 1
+    assert tested <= 2 * math.ceil(math.log2(len(damages) + 1)) + 1
 
 
 @given(
@@ -63,7 +63,7 @@ def test_what_is_known_to_hold_is_not_tested_again(
     known %= last + 1
     found, tested = walked(damages, losses, allowed, (known, losses[known]))
     assert found == last
-    assert tested <= 3 * math.ceil(math.log2(len(damages) - known)) + 1
+    assert tested <= 2 * math.ceil(math.log2(len(damages) - known)) + 1
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])

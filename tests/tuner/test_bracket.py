@@ -101,6 +101,14 @@ def test_the_second_long_step_is_followed_by_the_middle() -> None:
     assert bracket.next() == 12
 
 
+@pytest.mark.parametrize(("allowed", "loss"), [(20.0, 5e-324), (5e-324, 1e300)])
+def test_losses_of_any_size_are_compared(allowed: float, loss: float) -> None:
+    """Whose quotient is 0, or no number."""
+    bracket = bracket_of([0.0, 1.0, 2.0, 3.0], allowed)
+    bracket.narrow(1, loss <= allowed, loss)
+    assert all(bracket.chance(number) in (0, 1) for number in bracket.open)
+
+
 def test_points_behind_one_that_hardly_fails_stay_open() -> None:
     bracket = bracket_of([0.01, 0.02, 0.03, 0.04], 20, (0, 8.0))
     bracket.narrow(1, False, 25.0, scatter=6.0)
@@ -128,8 +136,8 @@ def test_the_chance_is_that_of_a_loss_that_scatters_around_its_prediction(predic
 
 @given(st.floats(3, 100), st.floats(-50, 300), st.floats(0.5, 60))
 def test_the_loss_that_is_believed_is_the_most_likely_one(predicted: float, loss: float, deviation: float) -> None:
-    """Against the density at every loss of a fine grid; never farther from the test than the prediction is."""
-    losses = np.linspace(0.01, 600, 60_000)
+    """Against the density on a finer grid of that range; never farther from the test than the prediction is."""
+    losses = predicted * np.exp(np.linspace(-5, 5, 60_000))
     unlikely = (np.log(losses / predicted) / SPREAD) ** 2 + ((losses - loss) / deviation) ** 2
     found = believed(predicted, loss, deviation)
     assert found == pytest.approx(losses[unlikely.argmin()], rel=0.03, abs=0.01)

@@ -100,7 +100,7 @@ class Bracket:
         predicted = self.predicted(number)
         if predicted <= 0 or self.allowed <= 0:
             return float(predicted <= max(self.allowed, 0))
-        return 0.5 * math.erfc(-math.log(self.allowed / predicted) / (SPREAD * math.sqrt(2)))
+        return 0.5 * math.erfc((math.log(predicted) - math.log(self.allowed)) / (SPREAD * math.sqrt(2)))
 
     def expected_saving(self, number: int) -> float:
         """What an open point costs less than the one that holds, times the chance that it holds, too."""
@@ -108,7 +108,7 @@ class Bracket:
 
     def _is_near(self, loss: float) -> bool:
         """Whether a loss is what is allowed, but for what losses usually differ by from those predicted."""
-        return loss > 0 and self.allowed > 0 and abs(math.log(loss / self.allowed)) <= SPREAD
+        return loss > 0 and self.allowed > 0 and abs(math.log(loss) - math.log(self.allowed)) <= SPREAD
 
     def _line(self) -> tuple[tuple[float, float], float]:
         """A point of the line of loss by damage, and its slope."""

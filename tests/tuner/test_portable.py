@@ -312,18 +312,18 @@ def test_the_command_line_tunes_a_program(folder: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("program", "timeout", "message"),
     [
-        ("raise SystemExit('no memory')", 'ended with exit status 1; its last line was "no memory"'),
-        ("import time\ntime.sleep(60)", "was still running when its time was over (1 s)"),
-        ("", "it printed nothing at all"),
+        ("raise SystemExit('no memory')", 60, 'ended with exit status 1; its last line was "no memory"'),
+        ("import time\ntime.sleep(60)", 1, "was still running when its time was over (1 s)"),
+        ("", 60, "it printed nothing at all"),
     ],
 )
 def test_the_command_line_says_how_a_program_failed(
-    folder: Path, capsys: pytest.CaptureFixture[str], program: str, message: str
+    folder: Path, capsys: pytest.CaptureFixture[str], program: str, timeout: int, message: str
 ) -> None:
     (folder / "program.py").write_text(program)
-    (folder / "net.py").write_text(NET + "timeout = 1\n")
+    (folder / "net.py").write_text(NET + f"timeout = {timeout}\n")
     assert tuned(folder) == 2
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("error: net.py: cmd_")

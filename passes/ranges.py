@@ -15,6 +15,10 @@ from bitwright.ir.graph import Graph, Node, Value
 from bitwright.ir.ops import real, string
 from bitwright.ir.types import Type
 from bitwright.passes.base import Context
+from bitwright.passes.walk import numbers
+
+MOST_BYTES = 1 << 30
+"""Of all values of the samples that are run at a time."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,19 @@ class Range:
 def measured(graph: Graph, context: Context) -> dict[str, Range]:
     """The range of every float value by name, on the context's samples. Raises CompileError on NaN or infinity."""
     assert context.samples is not None
-    names = [value.name for value in _floats(graph)]
-    found = context.executor(graph, context.samples, names)
-    ranges = {}
-    for name in names:
-        low, high = float(found[name].min()), float(found[name].max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise CompileError(f"%{name} is not finite on the calibration samples", help="check weights and data")
-        ranges[name] = Range(low, high)
+    values = _floats(graph)
+    names = [value.name for value in values]
+    affordable = max(1, MOST_BYTES // (4 * max(1, sum(map(numbers, values)))))
+    ranges: dict[str, Range] = {}
+    for start in range(0, max(map(len, context.samples.values())), affordable):
+        part = {name: array[start : start + affordable] for name, array in context.samples.items()}
+        found = context.executor(graph, part, names)
+        for name in names:
+            low, high = float(found[name].min()), float(found[name].max())
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise CompileError(f"%{name} is not finite on the calibration samples", help="check weights and data")
+            before = ranges.get(name, Range(low, high))
+            ranges[name] = Range(min(low, before.low), max(high, before.high))
     return ranges
 
 

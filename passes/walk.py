@@ -42,12 +42,12 @@ class Walk:
 
 def affordable(graph: Graph, samples: Mapping[str, Array]) -> dict[str, Array]:
     """The first 1,000 samples, or as many as 1 GB holds of the values at the widest place of the graph."""
-    widest = max((sum(map(_numbers, live(graph, i))) for i in range(len(graph.nodes) + 1)), default=1)
+    widest = max((sum(map(numbers, live(graph, i))) for i in range(len(graph.nodes) + 1)), default=1)
     count = min(MOST_SAMPLES, max(LEAST_SAMPLES, MOST_BYTES // (4 * max(widest, 1))))
     return {name: array[:count] for name, array in samples.items()}
 
 
-def _numbers(value: Value) -> int:
+def numbers(value: Value) -> int:
     """How many numbers a value holds for one sample, as far as its type says."""
     shape = value.type.shape if isinstance(value.type, Type) else None
     return math.prod(dim for dim in (shape or ())[1:] if isinstance(dim, int))

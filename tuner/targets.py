@@ -66,7 +66,7 @@ def targets_of(graph: Graph, x: Array, wanted: Collection[str] = ()) -> list[Tar
     nodes = target_layers(graph, wanted)
     names = format_names(graph)
     origins = {names[f"{node.name}.input"].name for node in nodes}
-    seen = Simulation(graph).run({graph.input_name(graph.inputs[0]): x}, wanted=sorted(origins))
+    ends = _ends(graph, x, sorted(origins))
     found: dict[int, Target] = {}
     for node in nodes:
         for role in ("weight", "input"):
@@ -76,11 +76,26 @@ def targets_of(graph: Graph, x: Array, wanted: Collection[str] = ()) -> list[Tar
                 first = found[id(value)]
                 found[id(value)] = Target(**{**first.__dict__, "aliases": (*first.aliases, name)})
             elif role == "weight":
-                found[id(value)] = _target(name, "weight", _numbers(value), node, _numbers(value).size)
+                data = _numbers(value)
+                found[id(value)] = _target(name, "weight", _widened((0.0, 0.0), data), node, data.size)
             else:
-                data = seen[value.name]
-                found[id(value)] = _target(name, "input", data, node, input_size(node))
+                found[id(value)] = _target(name, "input", ends[value.name], node, input_size(node))
     return list(found.values())
+
+
+def _ends(graph: Graph, x: Array, names: list[str]) -> dict[str, tuple[float, float]]:
+    """The least and the largest number of each value on samples x, 0 among them; a batch at a time, for memory."""
+    simulation = Simulation(graph, bake_from=1)
+    ends = dict.fromkeys(names, (0.0, 0.0))
+    for start in range(0, len(x), simulation.batch):
+        part = {graph.input_name(graph.inputs[0]): x[start : start + simulation.batch]}
+        ends |= {name: _widened(ends[name], data) for name, data in simulation.run(part, wanted=names).items()}
+    return ends
+
+
+def _widened(ends: tuple[float, float], data: Array) -> tuple[float, float]:
+    """Ends that hold the data too; NaN if these have one."""
+    return float(np.minimum(ends[0], data.min(initial=0))), float(np.maximum(ends[1], data.max(initial=0)))
 
 
 def input_size(node: Node) -> int:
@@ -97,8 +112,8 @@ def _numbers(value: Value) -> Array:
     return value.tensor.data
 
 
-def _target(name: str, role: Role, data: Array, node: Node, size: int) -> Target:
-    low, high = float(data.min(initial=0)), float(data.max(initial=0))
+def _target(name: str, role: Role, ends: tuple[float, float], node: Node, size: int) -> Target:
+    low, high = ends
     if not (np.isfinite(low) and np.isfinite(high)):
         raise CompileError(f"{name} is not finite", help="check how the model or the data was made")
     return Target(name, role, size, max(-low, high), low < 0, node.op)

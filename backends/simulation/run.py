@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -31,6 +33,8 @@ from bitwright.ir.types import Type
 BATCH, MOST_BATCH = 50, 1600
 NUMBERS = 1 << 18
 """Of the largest value, for a batch: a megabyte, which the caches hold. Small perceptrons take several times BATCH."""
+MOST_NUMBERS = 1 << 24
+"""Of the largest value, for any batch: 64 MB."""
 FLAT = ("add", "clip", "concat", "dense", "flatten", "mul", "quantize", "relu", "reshape")
 BAKE_FROM = 1000
 
@@ -150,11 +154,16 @@ class Simulation:
 
 
 def batch_of(graph: Graph) -> int:
-    """How many samples go at a time: BATCH, doubled while no value of a network without windows exceeds NUMBERS."""
-    if any(node.op not in FLAT for node in graph.nodes):
-        return BATCH
+    """How many samples go at a time: BATCH, halved until no value exceeds MOST_NUMBERS.
+
+    Without windows it is doubled while none exceeds NUMBERS.
+    """
     largest = max((numbers(value) for value in graph.values.values() if value.tensor is None), default=1)
     batch = BATCH
+    while batch > 1 and batch * largest > MOST_NUMBERS:
+        batch //= 2
+    if any(node.op not in FLAT for node in graph.nodes):
+        return batch
     while 2 * batch <= MOST_BATCH and 2 * batch * largest <= NUMBERS:
         batch *= 2
     return batch
@@ -170,14 +179,29 @@ def numbers(value: Value) -> int:
 
 def session_of(model: bytes | str, threads: int = 0) -> onnxruntime.InferenceSession:
     """A session on the CPU whose threads do not spin while they wait. Raises CompileError if it takes the model not."""
+    _register_arena()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common class of its errors
         raise CompileError(f"onnxruntime does not run this network: {str(error).splitlines()[0]}") from error
+
+
+@cache
+def _register_arena() -> None:
+    """One arena for all sessions of this process.
+
+    Of its own, a session keeps for good what a run of it took, and a search of a deep network has a hundred of them.
+    """
+    kind, place = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    with suppress(RuntimeError):  # whoever uses bitwright may have registered one already
+        onnxruntime.create_and_register_allocator(
+            onnxruntime.OrtMemoryInfo("Cpu", kind, 0, place), onnxruntime.OrtArenaCfg(0, -1, -1, -1)
+        )
 
 
 def _tuple(names: Collection[str] | None) -> tuple[str, ...] | None:

@@ -105,6 +105,18 @@ def test_windows_go_a_few_at_a_time() -> None:
     assert batch_of(parse(STATIC)) == batch_of(parse(SMALL)) == 50
 
 
+@pytest.mark.parametrize(("channels", "batch"), [(8, 50), (96, 12), (100_000, 1)])
+def test_large_images_go_fewer_at_a_time(channels: int, batch: int) -> None:
+    """As many as keep the largest value below 64 MB of float32, halved from 50 to one."""
+    text = f"""graph @wide {{
+      input %x : f32[N,3,224,224]
+      weight %w = 00000001 : f32[{channels},3,2,2]
+      %y = conv2d(%x, %w) {{kernel=[2,2], strides=[2,2]}} : f32[N,{channels},112,112]
+      output %y
+    }}"""
+    assert batch_of(parse(text)) == batch
+
+
 STATIC = """graph @static {
   opset ai.onnx=17
   input %x as "image" : f32[1,2,7,7]

@@ -60,6 +60,27 @@ def test_other_numbers_build_no_session(formats: dict[str, str], built: list[int
     assert np.array_equal(simulation.run(images(0))["scores"], before)
 
 
+def test_all_sessions_share_one_arena(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of onnxruntime once, and taken by every session; one that whoever uses bitwright made is no error."""
+    registered: list[Any] = []
+
+    def register(memory: Any, arena: Any) -> None:
+        registered.append(memory.name)
+        raise RuntimeError("it is registered already")
+
+    run_module._register_arena.cache_clear()
+    monkeypatch.setattr(run_module.onnxruntime, "create_and_register_allocator", register)
+    simulation = Simulation(parse(SMALL), 1, bake_from=4)
+    simulation.run(images(0))
+    simulation.run(images(0, 4))
+    sessions = [*simulation.sessions.values(), *simulation.baked.values()]
+    entries = [one.get_session_options().get_session_config_entry("session.use_env_allocators") for one in sessions]
+    assert entries == ["1", "1"]
+    assert len(registered) == 1
+    monkeypatch.undo()
+    run_module._register_arena.cache_clear()
+
+
 def test_another_kind_of_activation_builds_one_session_once(built: list[int]) -> None:
     base = parse(SMALL)
     simulation = Simulation(base, 1)

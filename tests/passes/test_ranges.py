@@ -165,10 +165,10 @@ def test_the_contexts_executor_runs_the_samples() -> None:
     graph = parse("graph @g { input %x : f32[2]\n %y = relu(%x) : f32[2]\n output %y }")
 
     def executor(*given: Any) -> dict[str, Array]:
-        assert given == (graph, {"x": 1}, ["x", "y"])
+        assert given == (graph, {"x": [1]}, ["x", "y"])
         return {"x": np.array([-4.0, 4.0]), "y": np.array([0.0, 4.0])}
 
-    context = Context({"x": 1}, executor)  # type: ignore[dict-item]
+    context = Context({"x": [1]}, executor)  # type: ignore[dict-item]
     assert measured(graph, context) == {"x": Range(-4, 4), "y": Range(0, 4)}
 
 
@@ -192,3 +192,24 @@ def test_formats_can_be_chosen_again() -> None:
     again = run_passes(graph, "annotate-formats{activations=FIXED 12}")
     values = (*again.inputs, *(node.result for node in again.nodes))
     assert {value.tensor_type.number.width for value in values if value.tensor_type.number} == {12}
+
+
+def test_samples_are_measured_in_parts_that_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = drawn(1)
+    values = [*graph.inputs, *(node.result for node in graph.nodes)]
+    numbers = sum(int(np.prod((value.tensor_type.static_shape or ())[1:])) for value in values)
+    x = np.random.default_rng(0).normal(size=(7, 2, 6, 6)).astype(np.float32)
+    runs: list[int] = []
+
+    def executor(graph: Graph, inputs: Any, names: Any) -> dict[str, Array]:
+        parts = [evaluate(graph, {"x": inputs["x"][i : i + 2]}, names) for i in range(0, len(inputs["x"]), 2)]
+        runs.append(len(inputs["x"]))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    whole = measured(graph, Context({"x": x[:6]}, executor))
+    monkeypatch.setattr("bitwright.passes.ranges.MOST_BYTES", 4 * numbers * 2)
+    assert measured(graph, Context({"x": x[:6]}, executor)) == whole
+    assert runs == [6, 2, 2, 2]
+    x[5] = np.nan
+    with pytest.raises(CompileError, match="%x is not finite"):
+        measured(graph, Context({"x": x[:6]}, executor))

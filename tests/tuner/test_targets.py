@@ -136,6 +136,27 @@ def test_what_is_not_finite_is_named() -> None:
         targets_of(graph, np.ones((2, 3), np.float32))
 
 
+def test_ranges_are_those_of_all_samples() -> None:
+    """They are run a batch at a time, of 50 at most where there are windows."""
+    graph = parse("""graph @windows {
+      input %x : f32[N,1,2,2]
+      weight %c.weight = [1,-1] : f32[2,1,1,1]
+      weight %d.weight = [1,1,1,1,1,1,1,1] : f32[1,8]
+      %c = conv2d(%x, %c.weight) {kernel=[1,1]} : f32[N,2,2,2]
+      %f = flatten(%c) {axis=1} : f32[N,8]
+      %d = dense(%f, %d.weight) : f32[N,1]
+      output %d
+    }""")
+    x = np.ones((173, 1, 2, 2), np.float32)
+    x[3], x[120], x[171] = 9, -5, 3
+    found = {target.name: target for target in targets_of(graph, x)}
+    assert (found["c.input"].max_abs, found["c.input"].signed, found["d.input"].max_abs) == (9, True, 9)
+    assert targets_of(graph, x[:0])[1].max_abs == 0
+    x[130, 0, 0, 0] = np.nan
+    with pytest.raises(CompileError, match=r"c\.input is not finite"):
+        targets_of(graph, x)
+
+
 def test_formats_that_a_model_brings_are_forgotten(tmp_path: Path) -> None:
     """Also those that only a pass recognises, in the operators of a quantised .onnx."""
     graph = parse(RESIDUAL)

@@ -22,7 +22,7 @@ from bitwright.ir.formats import Canonical, best_bias
 from bitwright.ir.graph import Graph, Node
 from bitwright.ir.tensor import Array, Tensor
 from bitwright.passes.cholesky import Matrix
-from bitwright.passes.patches import Rounding, Rows, inputs_of, patches, places_of
+from bitwright.passes.patches import Rounding, Rows, group_count, inputs_of, patches, places_of
 from bitwright.tuner.candidate import Candidate
 from bitwright.tuner.problem import Problem
 from bitwright.tuner.space import Variable
@@ -37,6 +37,7 @@ from bitwright.tuner.whittle.layer import COARSE, ENOUGH, Fitted, Statistics
 MOST_BYTES = 1 << 30
 MOST_VALUES = 25_000
 MOST_ROWS = 16_384  # of the inputs of a layer's sums
+MOST_INPUTS = 1 << 25  # in all these rows, or more where a layer needs more: 128 MB
 KEPT = 8
 MOST_EXPONENT_BITS = 7
 
@@ -125,12 +126,16 @@ class Network:
 
     def patches(self, node: Node, x: Array, rounding: Rounding | None = None) -> Rows:
         """The inputs that a layer's weights meet, of as many places as numbers are fitted to."""
-        return patches(node, x, rounding, MOST_ROWS)
+        inputs = inputs_of(node)
+        most = max(MOST_INPUTS // (inputs * group_count(node)), ENOUGH * inputs)
+        return patches(node, x, rounding, min(MOST_ROWS, most))
 
     def float_rows(self, target: Target) -> Rows:
-        """The float inputs that a layer's weights meet."""
+        """The float inputs that a layer's weights meet; all others go first if they have come to 1 GB."""
         if target.layer not in self.rows:
             node = self.node(target)
+            if sum(part.nbytes for rows in self.rows.values() for part in rows) > MOST_BYTES:
+                self.rows.clear()
             self.rows[target.layer] = self.patches(node, self.floats.values[node.operand(0).name])
         return self.rows[target.layer]
 

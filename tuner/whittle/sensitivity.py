@@ -31,8 +31,8 @@ class Sensitivity:
 
     def __init__(self, network: Network, samples: int = SAMPLES) -> None:
         self.network = network
-        self.samples = samples
-        self.float_log = log_probabilities(network.floats.logits[:samples])
+        self.samples = min(samples, network.floats.samples)
+        self.float_log = log_probabilities(network.floats.logits[: self.samples])
 
     def alone(self, targets: tuple[Target, ...], formats: Sequence[Canonical]) -> list[float]:
         """For each format, narrowest first, the damage if only these tensors have it, everything else being float."""

@@ -233,6 +233,26 @@ def test_damages_between_measured_widths() -> None:
     assert along([4], [4], [0.3]) == pytest.approx([0.3])
 
 
+def test_a_budget_that_ends_while_damages_are_measured_leaves_the_widest_formats(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(*_: object) -> list[float]:
+        raise OutOfTime
+
+    monkeypatch.setattr(Sensitivity, "alone", alone)
+    assert tune(LENET, str(digits)).candidate.key == tune(LENET, str(digits), Options(budget=0.0)).candidate.key
+    found = tune(LENET, str(digits), Options(budget=3600.0))
+    assert not found.complete
+    assert {format.width for format in found.candidate.formats.values()} == {8}
+    assert judged(found, found.candidate) == found.accuracy >= found.least
+
+
+def test_a_budget_that_suffices_changes_nothing(lenet: Tuned, digits: Path) -> None:
+    found = tune(LENET, str(digits), Options(budget=3600.0))
+    assert found.complete
+    assert found.candidate.key == lenet.candidate.key
+
+
 def test_what_is_refused_at_the_end_is_not_taken_when_the_time_is_over(
     lenet: Tuned, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

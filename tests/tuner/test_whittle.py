@@ -233,17 +233,27 @@ def test_damages_between_measured_widths() -> None:
     assert along([4], [4], [0.3]) == pytest.approx([0.3])
 
 
+@pytest.mark.parametrize(("refused", "width"), [(0, 8), (1, 16), (2, 32)])
 def test_a_budget_that_ends_while_damages_are_measured_leaves_the_widest_formats(
-    digits: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Path, monkeypatch: pytest.MonkeyPatch, refused: int, width: int
 ) -> None:
+    """Those of 8 bits, or of 16 where these do not hold."""
+
     def alone(*_: object) -> list[float]:
         raise OutOfTime
 
+    def tested(validation: Validation, candidate: Candidate) -> Outcome:
+        asked.append(candidate.key)
+        return replace(real(validation, candidate), holds=len(asked) > refused)
+
+    asked: list[str] = []
+    real = Validation.tested
+    monkeypatch.setattr(Validation, "tested", tested)
     monkeypatch.setattr(Sensitivity, "alone", alone)
     assert tune(LENET, str(digits)).candidate.key == tune(LENET, str(digits), Options(budget=0.0)).candidate.key
     found = tune(LENET, str(digits), Options(budget=3600.0))
     assert not found.complete
-    assert {format.width for format in found.candidate.formats.values()} == {8}
+    assert {format.width for format in found.candidate.formats.values()} == {width}
     assert judged(found, found.candidate) == found.accuracy >= found.least
 
 

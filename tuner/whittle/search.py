@@ -133,11 +133,11 @@ class _Whittle:
 
     def started(self) -> Assignment | None:
         """The cheapest point that holds on the first front, or None if no format does."""
+        if self.problem.deadline is not None and not self.outcomes:
+            self.test_widest()
         for widest in WIDEST:
             self.options = [self.formats(variable, widest) for variable in self.variables]
             if widest not in self.fronts:
-                if self.problem.deadline is not None:
-                    self.test_widest()
                 self.fronts[widest] = self.first_front()
             found = self.validated(*self.fronts[widest])
             if found is not None:
@@ -146,15 +146,21 @@ class _Whittle:
 
     def test_widest(self) -> None:
         """Test the widest formats, so that a budget that ends while damages are measured leaves what holds."""
-        widest = tuple(formats[-1] for formats in self.options)
-        self.outcomes[widest] = self.validation.tested(self.network.build(widest))
+        for widest in WIDEST:
+            kinds = [list(widths(variable, widest).values())[-1] for variable in self.variables]
+            assignment = tuple(map(self.closest, self.variables, kinds))
+            self.outcomes[assignment] = self.validation.tested(self.network.build(assignment))
+            if self.outcomes[assignment].holds:
+                return
 
     # ---- 1. measure
 
     def formats(self, variable: Variable, widest: int) -> list[Canonical]:
         """For every width, narrowest first, the kind of least error over the variable's tensors."""
-        found = widths(variable, widest).values()
-        return [min(kinds, key=lambda kind: self.error(variable, kind)) for kinds in found]
+        return [self.closest(variable, kinds) for kinds in widths(variable, widest).values()]
+
+    def closest(self, variable: Variable, kinds: Sequence[Canonical]) -> Canonical:
+        return min(kinds, key=lambda kind: self.error(variable, kind))
 
     def error(self, variable: Variable, format: Canonical) -> float:
         if variable.role == "input":
